@@ -1,0 +1,200 @@
+//! The way to the control plane, step by step, each on what the step before it reached.
+
+use http::Uri;
+use reqwest::Url;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    certificate,
+    finding::Finding,
+    reach::{self, PATIENCE, Refused},
+    route::{self, Route},
+    tls::{Seen, Trust, TrustError},
+};
+use crate::{
+    client::{Client, Outcome, is_loopback},
+    clock,
+    config::Config,
+    run::skew,
+};
+
+/// Looks at every step towards `url`. The `bool` tells whether the control plane can be asked.
+pub(super) async fn examine(config: &Config, url: &Url, client: Option<&Client>) -> (Vec<Finding>, bool) {
+    let (route, finding) = route::choose(url, &config.proxies);
+    let mut findings = vec![finding];
+    let (host, port) = next_hop(url, &route);
+    let (finding, addresses) = reach::resolve("dns", &host, port).await;
+    findings.push(finding);
+    if addresses.is_empty() {
+        return (skip(findings, &["tcp", "tls", "http", "clock"], "the name is not known"), false);
+    }
+    let (finding, stream) = reach::connect(&addresses).await;
+    findings.push(finding);
+    let Some(stream) = stream else {
+        return (skip(findings, &["tls", "http", "clock"], "there is no connection"), false);
+    };
+    let (finding, usable) = secure(config, url, &route, stream).await;
+    findings.push(finding);
+    let (true, Some(client)) = (usable, client) else {
+        return (skip(findings, &["http", "clock"], "the agent would not use this connection"), false);
+    };
+    let (http, clock, ready) = ask(client).await;
+    findings.extend([http, clock]);
+    (findings, ready)
+}
+
+fn skip(mut findings: Vec<Finding>, probes: &[&'static str], why: &str) -> Vec<Finding> {
+    findings.extend(probes.iter().map(|probe| Finding::skipped(probe, why)));
+    findings
+}
+
+fn next_hop(url: &Url, route: &Route) -> (String, u16) {
+    match route {
+        Route::Direct => {
+            (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(443))
+        }
+        Route::Proxy { proxy, .. } => route::endpoint(proxy),
+    }
+}
+
+/// Why there was no handshake.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error("the proxy itself: {0}")]
+    ToProxy(std::io::Error),
+    #[error(transparent)]
+    Proxy(#[from] Refused),
+    #[error("{0}")]
+    Handshake(std::io::Error),
+    #[error("no answer in time")]
+    Late,
+}
+
+impl Failure {
+    fn advice(&self, target: &str) -> String {
+        match self {
+            Self::Trust(TrustError::NoRoots(_)) => {
+                "install the package ca-certificates, or set PLANASONIX_CA_FILE".to_owned()
+            }
+            Self::Trust(_) => {
+                "name a readable PEM file as PLANASONIX_CA_FILE, or remove the setting".to_owned()
+            }
+            Self::ToProxy(_) => {
+                "check HTTPS_PROXY, and PLANASONIX_CA_FILE for the proxy's own certificate".to_owned()
+            }
+            Self::Proxy(refused) => refused.advice(target),
+            Self::Handshake(_) | Self::Late => {
+                format!("check that TLS is spoken at {target}, and that no firewall on the way cuts it off")
+            }
+        }
+    }
+}
+
+/// Shakes hands as the agent would, and tells whether it would go on.
+async fn secure(config: &Config, url: &Url, route: &Route, stream: TcpStream) -> (Finding, bool) {
+    let mut finding = Finding::new("tls");
+    let host = url.host_str().unwrap_or_default();
+    if url.scheme() == "http" {
+        finding.fact("used", "no: the address begins with http://");
+        if !is_loopback(url) {
+            finding.problem(
+                "anybody on the way can read the agent's credential",
+                "set PLANASONIX_API_HOST to an address that begins with https://",
+            );
+        }
+        return (finding, true);
+    }
+    let target = format!("{host}:{}", url.port_or_known_default().unwrap_or(443));
+    let shaken = timeout(PATIENCE, shake(config, host, &target, route, stream)).await;
+    let seen = match shaken.unwrap_or(Err(Failure::Late)) {
+        Ok(seen) => seen,
+        Err(failure) => {
+            let advice = failure.advice(&target);
+            return (finding.with_problem(failure.to_string(), advice), false);
+        }
+    };
+    finding.fact("protocol", seen.protocol);
+    let now = clock::now();
+    for (index, shown) in seen.chain.iter().enumerate() {
+        finding.fact(format!("certificate {}", index + 1), certificate::describe(shown, now));
+    }
+    match &config.ca_file {
+        Some(path) => finding.fact("trusted", format!("the system's authorities and {}", path.display())),
+        None => finding.fact("trusted", "the system's authorities"),
+    }
+    if let Err(error) = &seen.verdict {
+        let (problem, advice) = certificate::explain(error, host);
+        finding.problem(problem, advice);
+    }
+    (finding, seen.verdict.is_ok())
+}
+
+async fn shake(
+    config: &Config,
+    host: &str,
+    target: &str,
+    route: &Route,
+    mut stream: TcpStream,
+) -> Result<Seen, Failure> {
+    let trust = Trust::new(config.ca_file.as_deref())?;
+    match route {
+        Route::Direct => look(&trust, stream, host).await,
+        Route::Proxy { proxy, authorization } if is_tls(proxy) => {
+            let name = route::endpoint(proxy).0;
+            let mut stream = trust.shake_believed(stream, &name).await.map_err(Failure::ToProxy)?;
+            reach::tunnel(&mut stream, target, authorization.as_ref()).await?;
+            look(&trust, stream, host).await
+        }
+        Route::Proxy { authorization, .. } => {
+            reach::tunnel(&mut stream, target, authorization.as_ref()).await?;
+            look(&trust, stream, host).await
+        }
+    }
+}
+
+async fn look<S: AsyncRead + AsyncWrite + Unpin>(
+    trust: &Trust,
+    stream: S,
+    host: &str,
+) -> Result<Seen, Failure> {
+    trust.look(stream, host).await.map_err(Failure::Handshake)
+}
+
+fn is_tls(proxy: &Uri) -> bool {
+    proxy.scheme_str() == Some("https")
+}
+
+/// Asks for `/readyz` as the agent's own client does, and compares the clocks.
+async fn ask(client: &Client) -> (Finding, Finding, bool) {
+    let answer = client.ready().await;
+    let mut http = Finding::new("http");
+    match &answer.outcome {
+        Outcome::Accepted(_) => http.fact("/readyz", "ready"),
+        Outcome::Refused(refusal) => http.problem(
+            format!("the control plane answers: {refusal}"),
+            "check that PLANASONIX_API_HOST names the control plane",
+        ),
+        Outcome::Retry(retry) => http.problem(
+            retry.why.clone(),
+            "if a proxy or a sign-in page answered, have it let this host through; otherwise the control plane is \
+             not ready: try again in a minute",
+        ),
+    }
+    let ready = matches!(answer.outcome, Outcome::Accepted(_));
+    let Some(ahead) = answer.skew else {
+        return (http, Finding::skipped("clock", "the answer bears no date of the control plane"), ready);
+    };
+    let mut clock = Finding::new("clock");
+    let told = skew::describe(ahead);
+    clock.fact("this host", &told);
+    if ahead.abs() > skew::TOLERATED {
+        clock.problem(format!("this host's clock is {told}"), "synchronise this host's clock (NTP)");
+    }
+    (http, clock, ready)
+}

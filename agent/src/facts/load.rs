@@ -1,0 +1,146 @@
+//! How busy the host is: processor, memory, disk.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, System};
+
+const BYTES_PER_GIGABYTE: f64 = 1e9;
+const MOST_DISK_GIGABYTES: f64 = 1e9;
+
+/// The host's load. What cannot be told, or is beyond the API's bounds, is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Load {
+    /// Processor load since the read before, 0–100.
+    pub cpu_percent: Option<f64>,
+    /// Memory that is in use, 0–100.
+    pub memory_percent: Option<f64>,
+    /// Space that the agent's user may still fill, in gigabytes (10⁹ bytes).
+    pub disk_free_gb: Option<f64>,
+}
+
+/// Reads the host's load. It keeps the processor's counters, since load is a difference of two reads.
+#[derive(Debug)]
+pub struct Gauge {
+    disk: PathBuf,
+    // Absent on a host that does not tell.
+    system: Option<System>,
+    sampled: Instant,
+    cpu_percent: Option<f64>,
+}
+
+impl Gauge {
+    /// A gauge of the host, and of the disk that holds (or would hold) `disk`.
+    pub fn new(disk: &Path) -> Self {
+        let mut system = System::new().ok();
+        if let Some(system) = &mut system {
+            system.refresh_cpu_usage();
+        }
+        Self { disk: disk.to_owned(), system, sampled: Instant::now(), cpu_percent: None }
+    }
+
+    /// The load now. Until 200 ms after the gauge was made, the processor's is left out; a read that
+    /// follows another sooner than that repeats its figure.
+    pub fn read(&mut self) -> Load {
+        let disk_free_gb = free_bytes(&self.disk).and_then(gigabytes);
+        let Some(system) = &mut self.system else {
+            return Load { disk_free_gb, ..Load::default() };
+        };
+        if self.sampled.elapsed() >= MINIMUM_CPU_UPDATE_INTERVAL {
+            system.refresh_cpu_usage();
+            self.sampled = Instant::now();
+            // A host without counters reports none of its processors, and a load of nought.
+            self.cpu_percent =
+                if system.cpus().is_empty() { None } else { percent(system.global_cpu_usage().into()) };
+        }
+        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+        Load {
+            cpu_percent: self.cpu_percent,
+            memory_percent: share(system.used_memory(), system.total_memory()),
+            disk_free_gb,
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a percentage has no use for the bits beyond 2^53")]
+fn share(part: u64, whole: u64) -> Option<f64> {
+    percent(part as f64 / whole as f64 * 100.0)
+}
+
+/// A percentage to one decimal. Counters that are read one after the other overshoot a little: that is 100.
+fn percent(value: f64) -> Option<f64> {
+    value.is_finite().then(|| (value.clamp(0.0, 100.0) * 10.0).round() / 10.0)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gigabytes have no use for single bytes beyond 2^53")]
+fn gigabytes(bytes: u64) -> Option<f64> {
+    let gigabytes = (bytes as f64 / BYTES_PER_GIGABYTE * 10.0).round() / 10.0;
+    (gigabytes <= MOST_DISK_GIGABYTES).then_some(gigabytes)
+}
+
+/// The space that an unprivileged user may still fill, on the disk of the nearest folder that exists.
+///
+/// Asked of the file system itself: a list of mounts lacks the root of a chroot, and bind mounts.
+#[cfg(unix)]
+#[cfg_attr(
+    target_os = "linux",
+    expect(clippy::useless_conversion, reason = "the counters are narrower on macOS")
+)]
+fn free_bytes(path: &Path) -> Option<u64> {
+    let statistics = path.ancestors().find_map(|folder| nix::sys::statvfs::statvfs(folder).ok())?;
+    let blocks = u64::from(statistics.blocks_available());
+    blocks.checked_mul(u64::from(statistics.fragment_size()))
+}
+
+/// The space that may still be filled on the disk whose mount point is the longest beginning of the path.
+#[cfg(windows)]
+fn free_bytes(path: &Path) -> Option<u64> {
+    use sysinfo::{DiskRefreshKind, Disks};
+    let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage()).ok()?;
+    let holding = disks.iter().filter(|disk| path.starts_with(disk.mount_point()));
+    holding.max_by_key(|disk| disk.mount_point().as_os_str().len()).map(|disk| disk.available_space())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_figures_are_within_the_bounds_of_the_api() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut gauge = Gauge::new(folder.path());
+        assert_eq!(gauge.read().cpu_percent, None, "one sample is no load");
+        std::thread::sleep(MINIMUM_CPU_UPDATE_INTERVAL * 2);
+        let load = gauge.read();
+        assert!((0.0..=100.0).contains(&load.cpu_percent.unwrap()), "{load:?}");
+        let memory = load.memory_percent.unwrap();
+        assert!(memory > 0.0 && memory <= 100.0, "{load:?}");
+        assert!((0.0..=1e9).contains(&load.disk_free_gb.unwrap()), "{load:?}");
+        assert_eq!(gauge.read().cpu_percent, load.cpu_percent, "too soon for another sample");
+    }
+
+    #[test]
+    fn a_folder_that_is_not_there_yet_is_on_its_parents_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(free_bytes(&folder.path().join("not/yet/there")).is_some());
+        let whole = free_bytes(Path::new("/proc/self/nowhere"));
+        assert_eq!(
+            whole,
+            free_bytes(Path::new("/proc")),
+            "told of the file system asked for, not of the root"
+        );
+    }
+
+    #[test]
+    fn what_is_no_number_or_out_of_bounds_is_left_out() {
+        assert_eq!(percent(f64::NAN), None);
+        assert_eq!(share(1, 0), None);
+        assert_eq!(share(0, 0), None);
+        assert_eq!(percent(100.4), Some(100.0));
+        assert_eq!(percent(f64::from(34.2_f32)), Some(34.2));
+        assert_eq!(gigabytes(412_512_000_000), Some(412.5));
+        assert_eq!(gigabytes(u64::MAX), None);
+    }
+}

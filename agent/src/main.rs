@@ -1,0 +1,7 @@
+//! The program `planasonix-agent`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    planasonix_agent::main()
+}

@@ -1,0 +1,149 @@
+//! `planasonix-agent status`: how the agent of this host stands, by its own last word.
+
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+use clap::Args;
+use planasonix_wire::{AgentId, json::Timestamp};
+use serde::Serialize;
+
+use crate::{
+    clock,
+    config::Config,
+    identity::{IdentityError, Store},
+    output,
+    runtimes::{self, AgentFile},
+};
+
+/// The flags of `status`.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Options {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How the agent stands.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// The agent that this host is; `null` before its enrollment.
+    pub agent_id: Option<AgentId>,
+    /// The word of `agent.json`; `not_running` without a recent one.
+    pub status: String,
+    /// Whether its last beat was accepted.
+    pub connected: bool,
+    /// Whether pipelines may be started.
+    pub accepts_work: bool,
+    /// When it last said how it stands, which it does at every beat and change, and every minute.
+    pub updated_at: Option<Timestamp>,
+    /// Until when its credential works; `null` when that was not told or cannot be read.
+    pub credential_expires_at: Option<Timestamp>,
+}
+
+/// Prints the standing; 0 when connected, else 1.
+pub fn run(config: &Config, options: Options) -> ExitCode {
+    let store = Store::new(&config.state_dir);
+    let (standing, unreadable) = examine(config, &store, clock::now());
+    if options.json {
+        output::json(&standing);
+    } else {
+        for line in standing.lines() {
+            output::line(&line);
+        }
+    }
+    if let Some(error) = unreadable {
+        output::complain(&format!("{error} (run as root or administrator to see the credential's state)"));
+    }
+    if standing.connected { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn examine(config: &Config, store: &Store, now: DateTime<Utc>) -> (Standing, Option<IdentityError>) {
+    let (identity, unreadable) = match store.load() {
+        Ok(identity) => (identity, None),
+        Err(error) => (None, Some(error)),
+    };
+    let said = runtimes::read_agent_file(&config.runtime_dir);
+    let agent_id = identity.as_ref().and_then(|identity| identity.agent_id);
+    let credential_expires_at = identity.and_then(|identity| identity.credential_expires_at);
+    let silent = Standing {
+        agent_id,
+        status: "not_running".to_owned(),
+        connected: false,
+        accepts_work: false,
+        updated_at: None,
+        credential_expires_at,
+    };
+    (said.map_or(silent, |said| standing(said, agent_id, credential_expires_at, now)), unreadable)
+}
+
+fn standing(
+    said: AgentFile,
+    agent_id: Option<AgentId>,
+    credential_expires_at: Option<Timestamp>,
+    now: DateTime<Utc>,
+) -> Standing {
+    let recent = said.is_recent(now);
+    Standing {
+        agent_id: agent_id.or(said.agent_id),
+        status: if recent { said.status } else { "not_running".to_owned() },
+        connected: recent && said.connected,
+        accepts_work: recent && said.accepts_work,
+        updated_at: Some(said.updated_at),
+        credential_expires_at,
+    }
+}
+
+impl Standing {
+    fn lines(&self) -> [String; 6] {
+        let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+        let told = |at: Option<Timestamp>| at.map_or_else(|| "unknown".to_owned(), |at| at.to_string());
+        [
+            ("agent", self.agent_id.map_or_else(|| "not enrolled".to_owned(), |id| id.to_string())),
+            ("status", self.status.clone()),
+            ("connected", yes(self.connected)),
+            ("accepts work", yes(self.accepts_work)),
+            ("last word", told(self.updated_at)),
+            ("credential until", told(self.credential_expires_at)),
+        ]
+        .map(|(name, value)| format!("{name:16}  {value}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeDelta;
+
+    use super::*;
+
+    fn said(status: &str, connected: bool, at: DateTime<Utc>) -> AgentFile {
+        let agent_id = "agt_01jq8x5g2m4n6p8r0s2t4v6w8y".parse().ok();
+        AgentFile {
+            agent_id,
+            status: status.to_owned(),
+            accepts_work: true,
+            connected,
+            updated_at: at.into(),
+        }
+    }
+
+    #[test]
+    fn an_agent_that_fell_silent_is_not_connected_whatever_it_said_last() {
+        let now = DateTime::from_timestamp(1_743_087_600, 0).unwrap();
+        let fresh = standing(said("active", true, now - TimeDelta::minutes(1)), None, None, now);
+        assert!(fresh.connected && fresh.accepts_work);
+        assert_eq!(fresh.agent_id.unwrap().to_string(), "agt_01jq8x5g2m4n6p8r0s2t4v6w8y");
+        let killed = standing(said("active", true, now - TimeDelta::minutes(6)), None, None, now);
+        assert_eq!(
+            (killed.connected, killed.accepts_work, killed.status.as_str()),
+            (false, false, "not_running")
+        );
+        assert!(killed.updated_at.is_some());
+    }
+
+    #[test]
+    fn an_agent_that_says_it_is_down_is_not_connected() {
+        let now = DateTime::from_timestamp(1_743_087_600, 0).unwrap();
+        let down = standing(said("down", false, now), None, None, now);
+        assert_eq!((down.connected, down.status.as_str()), (false, "down"));
+    }
+}

@@ -1,0 +1,61 @@
+//! How long the agent waits for what.
+
+use std::time::Duration;
+
+/// Every span of time that the agent goes by. [`Timing::default`] is the real one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// What the control plane counts its intervals in.
+    pub second: Duration,
+    /// Between heartbeats, until the control plane has said.
+    pub interval: Duration,
+    /// For a connection to stand.
+    pub connect: Duration,
+    /// For a whole request.
+    pub request: Duration,
+    /// The least pause between the end of an attempt and the next one.
+    pub gap: Duration,
+    /// The least pause between the starts of attempts that fail one after the other.
+    pub least_backoff: Duration,
+    /// What the pause between failing attempts grows to, unless the interval is longer.
+    pub most_backoff: Duration,
+    /// The longest `Retry-After` that is honoured.
+    pub most_retry_after: Duration,
+    /// The longest pause of an agent that was refused.
+    pub quiet: Duration,
+    /// Between looks at the identity's file.
+    pub watch: Duration,
+    /// The longest that the pipeline runtimes are told nothing.
+    pub republish: Duration,
+    /// For taking leave, all in all.
+    pub farewell: Duration,
+    /// How long `enroll` goes on trying.
+    pub enroll: Duration,
+}
+
+impl Timing {
+    /// All spans in proportion to `second`.
+    pub fn scaled(second: Duration) -> Self {
+        Self {
+            second,
+            interval: second * 30,
+            connect: second * 5,
+            request: second * 10,
+            gap: second,
+            least_backoff: second * 5,
+            most_backoff: second * 30,
+            most_retry_after: second * 3_600,
+            quiet: second * 900,
+            watch: second * 2,
+            republish: second * 60,
+            farewell: second * 5,
+            enroll: second * 120,
+        }
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self::scaled(Duration::from_secs(1))
+    }
+}

@@ -1,0 +1,13 @@
+//! The commands about the agent, against listeners that behave as control planes and proxies do, and as they
+//! should not.
+
+#[cfg(test)]
+mod diagnose;
+#[cfg(test)]
+mod host;
+#[cfg(test)]
+mod listeners;
+#[cfg(test)]
+mod proxied;
+#[cfg(test)]
+mod uninstall;

@@ -1,0 +1,92 @@
+//! `run` where nobody is let out but through a proxy.
+
+use std::{
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use chrono::TimeDelta;
+use planasonix_agent::clock;
+use tokio::time::sleep;
+
+use crate::{
+    host::{Host, credential},
+    listeners::{Authority, Listener, proxy, secure, well},
+};
+
+/// The program at work. Killed with its test.
+struct Running(Child);
+
+impl Running {
+    /// Starts it on a host that trusts `authority`, with these variables.
+    fn start(host: &Host, authority: &Authority, variables: &[(&str, &str)]) -> Self {
+        let ca_file = host.folder.path().join("authority.pem");
+        std::fs::write(&ca_file, &authority.pem).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_planasonix-agent"));
+        command
+            .arg("run")
+            .env_clear()
+            .env("PLANASONIX_CONFIG", &host.config.file)
+            .env("PLANASONIX_CA_FILE", ca_file)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Waits until the listener was asked this, with the agent's credential.
+async fn beats(control_plane: &Listener) {
+    let credential = credential(1);
+    let line = format!("POST /api/agents/{}/heartbeat ", credential.agent());
+    for _ in 0..1_500 {
+        let asked = control_plane.asked();
+        if asked.iter().any(|head| head.starts_with(&line) && head.contains(credential.expose())) {
+            return;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    panic!("no beat: {:?}", control_plane.asked());
+}
+
+/// An enrolled host whose control plane has TLS, and the authority behind it.
+async fn enrolled() -> (Host, Listener, Authority) {
+    let authority = Authority::new("ours");
+    let certificate = authority.issue("localhost", clock::now() + TimeDelta::days(30));
+    let control_plane = secure(well, certificate).await;
+    let host = Host::new(&format!("PLANASONIX_API_HOST=https://localhost:{}", control_plane.address.port()));
+    host.enrolled();
+    (host, control_plane, authority)
+}
+
+#[tokio::test]
+async fn beats_go_through_the_proxy_which_cannot_read_them() {
+    let (host, control_plane, authority) = enrolled().await;
+    let proxy = proxy(None).await;
+    let address = format!("http://me:hunter2@{}", proxy.address);
+    let _running = Running::start(&host, &authority, &[("HTTPS_PROXY", &address)]);
+    beats(&control_plane).await;
+    let asked = proxy.asked();
+    let way = format!("CONNECT localhost:{} ", control_plane.address.port());
+    assert!(!asked.is_empty() && asked.iter().all(|head| head.starts_with(&way)), "{asked:?}");
+    assert!(asked.iter().all(|head| !head.contains(credential(1).expose())), "{asked:?}");
+}
+
+#[tokio::test]
+async fn beats_go_past_the_proxy_where_the_settings_except_the_control_plane() {
+    let (host, control_plane, authority) = enrolled().await;
+    let proxy = proxy(Some("403 Forbidden")).await;
+    let address = format!("http://{}", proxy.address);
+    let variables = [("HTTPS_PROXY", address.as_str()), ("NO_PROXY", "example.com,localhost")];
+    let _running = Running::start(&host, &authority, &variables);
+    beats(&control_plane).await;
+    assert_eq!(proxy.asked(), Vec::<String>::new());
+}

@@ -1,0 +1,136 @@
+//! Whatever the control plane does: the loop never ends, never spins, and comes back.
+
+use planasonix_agent::timing::Timing;
+use tokio::time::{Duration, Instant, sleep};
+
+use crate::{
+    rig::{Rig, SECOND},
+    rough::Mood,
+};
+
+/// Two minutes of this mood, and back to a good one.
+async fn outlives(rig: Rig, mood: Mood) {
+    let server = &rig.server;
+    server.wait(0, "the first beat", |request| request.accepted).await;
+    server.turn(mood);
+    let (before, began) = (server.count(), Instant::now());
+    sleep(SECOND * 120).await;
+    let (during, lasted) = (server.count() - before, began.elapsed());
+    // One attempt that follows the beat before, one that is drawn from the whole interval, and then no more
+    // than one in 5 seconds.
+    let most = 2 + lasted.as_millis() / (SECOND * 5).as_millis();
+    assert!((during as u128) <= most, "{during} requests in {lasted:?}");
+    if mood != Mood::Away {
+        assert!(during > 0, "it gave up");
+    }
+    assert!(server.seen().iter().skip(before).all(|request| !request.accepted));
+    if mood == Mood::WrongCertificate {
+        assert!(server.seen().iter().skip(before).all(|request| request.bearer.is_empty()));
+    }
+    let known = server.count();
+    server.turn(Mood::Good);
+    server.wait(known, "a beat after the outage", |request| request.accepted).await;
+    rig.wait_for("active").await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn it_outlives_a_server_that_is_away() {
+    outlives(Rig::enrolled().await, Mood::Away).await;
+}
+
+#[tokio::test]
+async fn it_outlives_errors_of_the_server() {
+    outlives(Rig::enrolled().await, Mood::Broken).await;
+}
+
+#[tokio::test]
+async fn a_proxys_page_is_no_success_whatever_its_status() {
+    outlives(Rig::enrolled().await, Mood::Html(200)).await;
+}
+
+#[tokio::test]
+async fn a_proxys_page_is_no_refusal_whatever_its_status() {
+    outlives(Rig::enrolled().await, Mood::Html(403)).await;
+    outlives(Rig::enrolled().await, Mood::Html(502)).await;
+}
+
+#[tokio::test]
+async fn it_outlives_a_server_that_takes_requests_and_says_nothing() {
+    outlives(Rig::enrolled().await, Mood::Stall).await;
+}
+
+#[tokio::test]
+async fn it_outlives_a_server_that_hangs_up() {
+    outlives(Rig::enrolled().await, Mood::HangUp).await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_not_trusted_is_sent_no_credential() {
+    outlives(Rig::enrolled_over_tls().await, Mood::WrongCertificate).await;
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let rig = Rig::enrolled().await;
+    rig.server.turn(Mood::Redirect);
+    rig.server.wait(0, "a request", |_| true).await;
+    rig.wait_for("unreachable").await;
+    assert!(rig.server.seen().iter().all(|request| !request.line.contains("elsewhere")));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn retry_after_is_waited_for() {
+    let rig = Rig::enrolled().await;
+    rig.server.wait(0, "the first beat", |request| request.accepted).await;
+    rig.server.turn(Mood::Limited(120));
+    let known = rig.server.count();
+    rig.server.wait(known, "a beat that is refused", |request| !request.accepted).await;
+    let refused = Instant::now();
+    rig.server.turn(Mood::Good);
+    rig.server.wait(known, "a beat after that", |request| request.accepted).await;
+    // The wait above sees a request up to a look after it was answered.
+    assert!(refused.elapsed() > SECOND * 110, "{:?}", refused.elapsed());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_beat_that_came_too_soon_is_no_outage() {
+    let rig = Rig::enrolled().await;
+    rig.wait_for("active").await;
+    rig.server.turn(Mood::Limited(1));
+    let known = rig.server.count();
+    for _ in 0..3 {
+        rig.server.wait(rig.server.count(), "a beat too soon", |request| !request.accepted).await;
+        let told = rig.told().unwrap();
+        assert!(told.connected && told.status == "active", "{told:?}");
+    }
+    assert!(rig.server.count() >= known + 3 && !rig.log().contains("no usable answer"));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_clock_that_is_wrong_is_named_and_stops_nothing() {
+    let rig = Rig::enrolled().await;
+    rig.server.turn(Mood::ClockOff(3_600));
+    for _ in 0..3 {
+        rig.server.wait(rig.server.count(), "a beat", |request| request.accepted).await;
+    }
+    rig.wait_for("active").await;
+    let log = rig.log();
+    let told: Vec<_> = log.lines().filter(|line| line.contains("this host's clock is")).collect();
+    assert!(told.len() == 1 && told[0].contains("s behind the control plane's"), "{told:?}");
+    rig.stop().await;
+}
+
+#[test]
+fn the_real_waiting_times_are_these() {
+    let real = Timing::default();
+    let seconds = |span: Duration| span.as_secs();
+    assert_eq!((seconds(real.connect), seconds(real.request), seconds(real.interval)), (5, 10, 30));
+    assert_eq!((seconds(real.gap), seconds(real.least_backoff), seconds(real.most_backoff)), (1, 5, 30));
+    assert_eq!((seconds(real.quiet), seconds(real.watch), seconds(real.farewell)), (900, 2, 5));
+    assert_eq!((seconds(real.second), seconds(real.most_retry_after)), (1, 3_600));
+    assert_eq!(seconds(real.republish), 60);
+}

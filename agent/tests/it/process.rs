@@ -1,0 +1,172 @@
+//! The program itself: what it tells systemd, how it ends, what it never shows.
+
+use std::{
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use planasonix_agent::identity::Store;
+use planasonix_wire::token::Kind;
+use tempfile::TempDir;
+use tokio::task::spawn_blocking;
+
+use crate::{
+    rig::{credential, token},
+    rough::{Mood, Rough},
+};
+
+/// For what takes no longer than the start of the program.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The program, with nothing of this process's environment but the way to its tools.
+fn program(folder: &Path, server: &Rough) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_planasonix-agent"));
+    command
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .env("PLANASONIX_CONFIG", "")
+        .env("PLANASONIX_API_HOST", format!("http://{}", server.address))
+        .env("PLANASONIX_STATE_DIR", folder.join("state"))
+        .env("PLANASONIX_RUNTIME_DIR", folder.join("runtime"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+async fn output(mut command: Command) -> Output {
+    spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+async fn terminate(child: Child) -> Output {
+    spawn_blocking(move || {
+        let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+        assert!(told.success());
+        child.wait_with_output().unwrap()
+    })
+    .await
+    .unwrap()
+}
+
+/// Listens as systemd does.
+struct Listener(UnixDatagram);
+
+impl Listener {
+    fn bind(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self(socket)
+    }
+
+    /// All that is told, through the message that is waited for.
+    async fn until(&self, last: &'static str) -> Vec<String> {
+        let socket = self.0.try_clone().unwrap();
+        spawn_blocking(move || {
+            let (mut told, began) = (Vec::new(), Instant::now());
+            while began.elapsed() < PATIENCE {
+                let mut message = [0; 1_024];
+                let length = socket.recv(&mut message).unwrap_or_else(|_| panic!("{last} never; {told:?}"));
+                told.push(String::from_utf8_lossy(&message[..length]).trim_end().to_owned());
+                if told.last().is_some_and(|message| message == last) {
+                    return told;
+                }
+            }
+            panic!("{last} never; {told:?}");
+        })
+        .await
+        .unwrap()
+    }
+}
+
+#[tokio::test]
+async fn systemd_is_told_that_it_runs_that_it_lives_and_that_it_goes() {
+    let folder = TempDir::new().unwrap();
+    let server = Rough::start(None, 2).await;
+    Store::new(&folder.path().join("state")).update(|new| new.settle(credential(1), None)).unwrap();
+    let listener = Listener::bind(&folder.path().join("notify"));
+    let mut command = program(folder.path(), &server);
+    command.env("NOTIFY_SOCKET", folder.path().join("notify")).env("WATCHDOG_USEC", "200000");
+    let child = command.arg("run").spawn().unwrap();
+    let told = listener.until("STATUS=active").await;
+    assert!(told.iter().any(|message| message == "READY=1"), "{told:?}");
+    for _ in 0..3 {
+        listener.until("WATCHDOG=1").await;
+    }
+    let ended = terminate(child).await;
+    assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+    listener.until("STOPPING=1").await;
+    assert!(server.seen().last().unwrap().line.ends_with("/disconnect"));
+}
+
+#[tokio::test]
+async fn enroll_may_be_given_twice_and_shows_no_secret() {
+    let folder = TempDir::new().unwrap();
+    let server = Rough::start(None, 1).await;
+    let secret = token(Kind::Enrollment, 3);
+    let enroll = || {
+        let mut command = program(folder.path(), &server);
+        command
+            .arg("enroll")
+            .env("PLANASONIX_ENROLLMENT_TOKEN", secret.expose())
+            .env("PLANASONIX_LOG", "trace");
+        command
+    };
+    // The last one comes too soon after a beat of the agent.
+    for (mood, said) in [
+        (Mood::Good, "enrolled as agt_"),
+        (Mood::Good, "already enrolled as agt_"),
+        (Mood::Limited(1), "already enrolled as agt_"),
+    ] {
+        server.turn(mood);
+        let ended = output(enroll()).await;
+        assert_eq!(ended.status.code(), Some(0), "{ended:?}");
+        let (answer, log) =
+            (String::from_utf8(ended.stdout).unwrap(), String::from_utf8(ended.stderr).unwrap());
+        assert!(answer.starts_with(said), "{answer}");
+        for secret in [&secret, &credential(1)] {
+            assert!(!answer.contains(secret.expose()) && !log.contains(secret.expose()), "{answer}{log}");
+        }
+    }
+    let enrolled = server.seen().iter().filter(|request| request.line.ends_with("/enroll")).count();
+    assert_eq!(enrolled, 1);
+}
+
+#[tokio::test]
+async fn help_names_the_settings_and_shows_no_secret() {
+    let folder = TempDir::new().unwrap();
+    let server = Rough::start(None, 1).await;
+    let secret = token(Kind::Enrollment, 3);
+    let mut command = program(folder.path(), &server);
+    command.args(["enroll", "--help"]).env("PLANASONIX_ENROLLMENT_TOKEN", secret.expose());
+    let ended = output(command).await;
+    let text = String::from_utf8(ended.stdout).unwrap();
+    for name in ["--token-file", "PLANASONIX_ENROLLMENT_TOKEN", "PLANASONIX_API_HOST", "PLANASONIX_CA_FILE"] {
+        assert!(text.contains(name), "{name} is missing: {text}");
+    }
+    assert!(!text.contains(secret.expose()));
+}
+
+#[tokio::test]
+async fn wrong_usage_is_one_line_and_exit_code_2() {
+    let folder = TempDir::new().unwrap();
+    let server = Rough::start(None, 1).await;
+    for (arguments, named) in [
+        (["run", "--api-host=ftp://x"].as_slice(), "PLANASONIX_API_HOST"),
+        (&["run", "--ca-file=/nowhere/ca.pem"], "/nowhere/ca.pem"),
+        (&["run", "--config=/nowhere/agent.conf"], "/nowhere/agent.conf"),
+        (&["enroll", "--token=plnx_enroll_mistyped"], "the enrollment token"),
+        (&["run", "--bogus"], "--bogus"),
+        (&[], "--help"),
+    ] {
+        let mut command = program(folder.path(), &server);
+        command.args(arguments);
+        let ended = output(command).await;
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(2), "{said}");
+        assert!(said.contains(named) && said.trim_end().lines().count() == 1, "{said}");
+        assert!(!said.contains("plnx_enroll_mistyped"), "{said}");
+    }
+    assert_eq!(server.count(), 0);
+}
