@@ -1,0 +1,2 @@
+DROP TABLE schema_support;
+DROP FUNCTION new_ulid(timestamptz);

@@ -1,0 +1,102 @@
+//! `planasonix serve`
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use sqlx::postgres::PgConnectOptions;
+use tokio::time::{Instant, sleep};
+
+use super::{agent_programs::for_serve, failure::Failure, migrate::options};
+use crate::{
+    config::{AdmissionArgs, AgentArgs, MetricsArgs, ServeArgs},
+    db::{LaneSizes, schema},
+    domain::Error,
+    installer::Installers,
+    lifecycle::{Service, Settings, raise_open_files, stop_signal},
+    telemetry::exporter,
+};
+
+/// A database that starts beside us gets so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves until asked to stop.
+///
+/// # Errors
+/// What stands in the way of a start, or what ended it.
+pub async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let options = options(&args.database)?;
+    let listener = bind("--listen", args.listen)?;
+    serve_metrics(&args.metrics)?;
+    if args.migrate {
+        schema::migrate(&options).await?;
+    }
+    check_schema(&options).await?;
+    let mut settings = settings(&args.agents, args.admission, args.shutdown_delay)?;
+    settings.installers = for_serve(args.installers)?;
+    raise_open_files();
+    let stop = stop_signal()?;
+    tracing::info!(address = %listener.local_addr()?, "serving");
+    Ok(Service::start(options, listener, settings).run(stop).await?)
+}
+
+/// What the flags say of a running control plane, its installers aside.
+///
+/// # Errors
+/// Two of them cannot hold together.
+pub fn settings(
+    agents: &AgentArgs,
+    admission: AdmissionArgs,
+    shutdown_delay: u64,
+) -> Result<Settings, Failure> {
+    Ok(Settings {
+        lives: agents.lives(),
+        rhythm: agents.rhythm().map_err(Failure::new)?,
+        events_retention: agents.events_retention(),
+        shutdown_delay: Duration::from_secs(shutdown_delay),
+        lanes: LaneSizes::default(),
+        admission: admission.into(),
+        installers: Installers::default(),
+    })
+}
+
+/// Takes the address before anything else is done.
+///
+/// # Errors
+/// Somebody else has it, or it is not ours.
+pub fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).map_err(|error| {
+        Failure::new(format!("cannot listen on {address}: {error}; choose another with {flag}"))
+    })
+}
+
+/// Records and serves metrics until the process ends, if asked to.
+///
+/// # Errors
+/// Somebody else has the address, or it is not ours.
+pub fn serve_metrics(args: &MetricsArgs) -> Result<(), Failure> {
+    let Some(address) = args.metrics_listen else { return Ok(()) };
+    let listener = bind("--metrics-listen", address)?;
+    let recorded = exporter::install().map_err(|error| Failure::new(format!("metrics: {error}")))?;
+    tracing::info!(address = %listener.local_addr()?, "metrics are on offer");
+    tokio::spawn(exporter::serve(recorded, listener));
+    Ok(())
+}
+
+async fn check_schema(options: &PgConnectOptions) -> Result<(), Failure> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut waiting = false;
+    loop {
+        match schema::check(options).await {
+            Err(Error::Unavailable(cause)) if Instant::now() < deadline => {
+                if !waiting {
+                    tracing::warn!(cause = cause.as_ref(), "waiting for the database");
+                }
+                waiting = true;
+                sleep(Duration::from_millis(250)).await;
+            }
+            result => return Ok(result??),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! All SQL. Nothing above this module writes any, and nothing in it knows HTTP.
+//!
+//! [`Db::workspace`] is the only door to a workspace's rows; [`fleet`] alone works across workspaces,
+//! for the heartbeat and the background tasks. [`lane`] is how a connection is got: a lane of its own
+//! for each kind of work, and no wait without an end.
+
+pub mod agents;
+pub mod api_keys;
+pub mod auth;
+pub mod credentials;
+mod error;
+pub mod events;
+pub mod fleet;
+pub mod idempotency;
+pub mod lane;
+pub mod schema;
+pub mod workspace;
+pub mod workspaces;
+
+use std::sync::Arc;
+
+use planasonix_wire::WorkspaceId;
+use sqlx::postgres::PgConnectOptions;
+
+pub use error::sqlstate;
+pub use lane::{Budget, Lane};
+pub use workspace::Workspace;
+
+/// The database, by lanes: one kind of work never waits behind another.
+#[derive(Clone)]
+pub struct Db(Arc<Lanes>);
+
+struct Lanes {
+    reads: Lane,
+    writes: Lane,
+    barring: Lane,
+    background: Lane,
+    options: PgConnectOptions,
+}
+
+/// How many connections each lane may hold. The heartbeats' one connection is not among them.
+#[derive(Debug, Clone, Copy)]
+pub struct LaneSizes {
+    /// For lists and single records.
+    pub reads: u32,
+    /// For changes other than revoke and delete.
+    pub writes: u32,
+}
+
+impl Default for LaneSizes {
+    fn default() -> Self {
+        Self { reads: 8, writes: 8 }
+    }
+}
+
+impl Db {
+    /// Prepares the lanes; no connection is made before it is wanted.
+    pub fn new(options: PgConnectOptions, sizes: LaneSizes) -> Self {
+        let options = lane::pinned(options);
+        Self(Arc::new(Lanes {
+            reads: Lane::new("reads", sizes.reads, &options),
+            writes: Lane::new("writes", sizes.writes, &options),
+            barring: Lane::new("barring", 1, &options),
+            background: Lane::new("background", 1, &options),
+            options,
+        }))
+    }
+
+    /// The door to one workspace's rows.
+    pub fn workspace(&self, id: WorkspaceId, budget: Budget) -> Workspace {
+        Workspace::new(self.clone(), id, budget)
+    }
+
+    /// For questions.
+    pub fn reads(&self) -> &Lane {
+        &self.0.reads
+    }
+
+    /// For changes.
+    pub fn writes(&self) -> &Lane {
+        &self.0.writes
+    }
+
+    /// For revoke and delete, which must get through when all else is busy.
+    pub fn barring(&self) -> &Lane {
+        &self.0.barring
+    }
+
+    /// For the background tasks.
+    pub fn background(&self) -> &Lane {
+        &self.0.background
+    }
+
+    /// How to connect, for the one connection that carries the heartbeats.
+    pub fn options(&self) -> &PgConnectOptions {
+        &self.0.options
+    }
+
+    /// Gives every connection back.
+    pub async fn close(&self) {
+        for lane in [&self.0.reads, &self.0.writes, &self.0.barring, &self.0.background] {
+            lane.close().await;
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What development and tests need and production does not.
+
+pub mod postgres;

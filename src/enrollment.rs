@@ -1,0 +1,302 @@
+//! How an agent comes to its credential: registered or enabled it is handed an enrollment token, which
+//! it trades for a credential, once. Each step is one transaction with its audit event.
+
+use std::time::Duration;
+
+use planasonix_wire::{
+    AgentId,
+    agent::{AwaitingEnrollment, EnabledAgent, ReactivatedAgent, RegisteredAgent, Status},
+    enroll::RotatedCredential,
+    json::Timestamp,
+};
+
+use crate::{
+    db::{
+        Budget, Db, Workspace,
+        credentials::{EnrolledAgent, NewCredential},
+        events::{Entry, EventType},
+        workspace::Rows,
+    },
+    domain::{
+        Actor, Error, Result,
+        agent::{EnrollmentFacts, NewAgent, ReenablePolicy, may_enable, may_get_enrollment_token},
+        credential::{Agent, Enrollment, Hashed, Plain},
+    },
+    entropy,
+};
+
+/// Under which name registrations keep their idempotency keys.
+const REGISTER: &str = "POST /api/agents";
+
+/// How long what is issued here lives.
+#[derive(Debug, Clone, Copy)]
+pub struct Lives {
+    /// Of an enrollment token.
+    pub enrollment_token: Duration,
+    /// Of an agent's credential.
+    pub credential: Duration,
+}
+
+/// An agent that has just enrolled, with the secret that it is shown once.
+pub struct Enrolled {
+    /// The agent that the token stood for.
+    pub agent: AgentId,
+    /// Its name for people.
+    pub label: String,
+    /// What it authenticates with from now on.
+    pub credential: Plain<Agent>,
+    /// Until when.
+    pub credential_expires_at: Timestamp,
+    /// Whether it is being drained.
+    pub draining: bool,
+}
+
+impl Lives {
+    /// Registers an agent: it is pending, and its enrollment token is shown once. Under the same `key` the
+    /// same request makes no second agent: while that waits for its first enrollment, the answer holds a
+    /// fresh token, and afterwards none.
+    ///
+    /// # Errors
+    /// [`Error::AgentLimitReached`]; those of a key that was used otherwise or is in use; and those of the
+    /// database.
+    pub async fn register(
+        self,
+        workspace: &Workspace,
+        actor: Actor,
+        new: &NewAgent,
+        key: Option<&str>,
+    ) -> Result<RegisteredAgent> {
+        workspace
+            .write("register", |mut rows| async move {
+                let Some(key) = key else { return self.register_new(&mut rows, actor, new).await };
+                let hash = new.hash();
+                rows.idempotency_keys(REGISTER).hold(key).await?;
+                if let Some(agent) = rows.idempotency_keys(REGISTER).find(key, hash).await? {
+                    return self.register_again(&mut rows, actor, new, agent).await;
+                }
+                let registered = self.register_new(&mut rows, actor, new).await?;
+                rows.idempotency_keys(REGISTER).remember(key, hash, registered.id).await?;
+                Ok(registered)
+            })
+            .await
+    }
+
+    async fn register_new(self, rows: &mut Rows, actor: Actor, new: &NewAgent) -> Result<RegisteredAgent> {
+        rows.agents().check_limit().await?;
+        let agent = rows.agents().insert(new).await?;
+        let issued = self.issue(rows, agent).await?;
+        rows.events().record(agent, EventType::Registered, actor, None).await?;
+        Ok(registered(agent, new, Status::Pending, Some(issued)))
+    }
+
+    async fn register_again(
+        self,
+        rows: &mut Rows,
+        actor: Actor,
+        new: &NewAgent,
+        agent: AgentId,
+    ) -> Result<RegisteredAgent> {
+        let locked = match rows.agents().lock(agent).await {
+            Err(Error::AgentNotFound) => return Err(Error::IdempotencyConflict),
+            locked => locked?,
+        };
+        if !locked.first_pending {
+            return Ok(registered(agent, new, locked.status, None));
+        }
+        let issued = self.issue(rows, agent).await?;
+        rows.events().record(agent, EventType::EnrollmentTokenIssued, actor, None).await?;
+        Ok(registered(agent, new, locked.status, Some(issued)))
+    }
+
+    /// Gives a pending agent a fresh enrollment token; the earlier one dies.
+    ///
+    /// # Errors
+    /// The agent is absent or not pending; and those of the database.
+    pub async fn reissue(
+        self,
+        workspace: &Workspace,
+        actor: Actor,
+        agent: AgentId,
+    ) -> Result<AwaitingEnrollment> {
+        let (token, expires_at) = workspace
+            .write("reissue", |mut rows| async move {
+                may_get_enrollment_token(rows.agents().lock(agent).await?.status)?;
+                let issued = self.issue(&mut rows, agent).await?;
+                rows.events().record(agent, EventType::EnrollmentTokenIssued, actor, None).await?;
+                Ok(issued)
+            })
+            .await?;
+        Ok(awaiting(agent, token, expires_at))
+    }
+
+    /// Lets a revoked agent come back, as its workspace's policy has it.
+    ///
+    /// # Errors
+    /// The agent is absent or not revoked; and those of the database.
+    pub async fn enable(self, workspace: &Workspace, actor: Actor, agent: AgentId) -> Result<EnabledAgent> {
+        workspace
+            .write("enable", |mut rows| async move {
+                let locked = rows.agents().lock(agent).await?;
+                may_enable(locked.status)?;
+                let policy = rows.agents().reenable_policy().await?;
+                let enabled = if policy == ReenablePolicy::Rotation && locked.enrolled {
+                    EnabledAgent::Rotation(self.reactivate(&mut rows, agent).await?)
+                } else {
+                    rows.agents().enable(agent, Status::Pending).await?;
+                    let (token, expires_at) = self.issue(&mut rows, agent).await?;
+                    EnabledAgent::Enrollment(awaiting(agent, token, expires_at))
+                };
+                rows.events().record(agent, EventType::Enabled, actor, None).await?;
+                Ok(enabled)
+            })
+            .await
+    }
+
+    async fn reactivate(self, rows: &mut Rows, id: AgentId) -> Result<ReactivatedAgent> {
+        rows.agents().enable(id, Status::Active).await?;
+        let credential = Plain::generate(&mut entropy::rng(), id.ulid());
+        let credential_expires_at =
+            rows.credentials().replace(id, credential.hashed(), self.credential).await?;
+        Ok(ReactivatedAgent {
+            id,
+            status: Status::Active,
+            credential: credential.reveal(),
+            credential_expires_at,
+        })
+    }
+
+    /// Gives an agent its next credential. The current one stays good until the next is first used.
+    ///
+    /// # Errors
+    /// The refusal that the presented credential calls for; and those of the database.
+    pub async fn rotate(
+        self,
+        workspace: &Workspace,
+        agent: AgentId,
+        presented: Hashed<Agent>,
+    ) -> Result<RotatedCredential> {
+        workspace
+            .write("rotate", |mut rows| async move {
+                rows.credentials().authenticate(agent, presented).await?;
+                let credential = Plain::generate(&mut entropy::rng(), agent.ulid());
+                let credential_expires_at =
+                    rows.credentials().issue_next(agent, credential.hashed(), self.credential).await?;
+                rows.events().record(agent, EventType::CredentialRotated, Actor::Agent(agent), None).await?;
+                Ok(RotatedCredential {
+                    agent_id: agent,
+                    credential: credential.reveal(),
+                    credential_expires_at,
+                })
+            })
+            .await
+    }
+
+    /// Trades an enrollment token for a credential. Of many callers with one token exactly one gets it.
+    ///
+    /// An answer that got lost can be asked for again within ten minutes under the same `key`, as long as
+    /// nobody has used what it held: a fresh credential takes the lost one's place.
+    ///
+    /// `admit` has the last word on an agent whose token has proven good; what it refuses stays as it was.
+    ///
+    /// # Errors
+    /// That of `admit`; the refusal that the token's or the agent's state calls for, which leaves the token as it was;
+    /// [`Error::RequestInProgress`] while another call with the key is; and those of the database.
+    pub async fn enroll(
+        self,
+        db: &Db,
+        token: &Plain<Enrollment>,
+        facts: &EnrollmentFacts,
+        key: Option<&str>,
+        admit: impl Fn(AgentId) -> Result<()> + Sync,
+    ) -> Result<Enrolled> {
+        let budget = Budget::default();
+        let token = token.hashed();
+        let (workspace, agent, used) = db.enrolling(token, &budget).await?;
+        let workspace = db.workspace(workspace, budget);
+        let enrolled = match key {
+            None if used => Err(Error::EnrollmentTokenUsed),
+            key => self.trade(&workspace, agent, token, facts, key, &admit).await,
+        };
+        if let Err(error) = &enrolled {
+            note_refusal(&workspace, agent, error).await;
+        }
+        enrolled
+    }
+
+    async fn trade(
+        self,
+        workspace: &Workspace,
+        agent: AgentId,
+        token: Hashed<Enrollment>,
+        facts: &EnrollmentFacts,
+        key: Option<&str>,
+        admit: &(impl Fn(AgentId) -> Result<()> + Sync),
+    ) -> Result<Enrolled> {
+        workspace
+            .write("enroll", |mut rows| async move {
+                if key.is_some() {
+                    rows.credentials().hold_token(token).await?;
+                }
+                rows.credentials().lock_for_enrollment(agent, token, key).await?;
+                admit(agent)?;
+                let credential = Plain::generate(&mut entropy::rng(), agent.ulid());
+                let new = NewCredential { digest: credential.hashed(), life: self.credential };
+                let enrolled = rows.credentials().enroll(agent, token, key, new, facts).await?;
+                rows.events().record(agent, EventType::Enrolled, Actor::Agent(agent), None).await?;
+                let EnrolledAgent { label, credential_expires_at, draining } = enrolled;
+                Ok(Enrolled { agent, label, credential, credential_expires_at, draining })
+            })
+            .await
+    }
+
+    async fn issue(self, rows: &mut Rows, agent: AgentId) -> Result<(Plain<Enrollment>, Timestamp)> {
+        let token = Plain::generate(&mut entropy::rng(), agent.ulid());
+        let expires_at =
+            rows.credentials().issue_enrollment_token(agent, token.hashed(), self.enrollment_token).await?;
+        Ok((token, expires_at))
+    }
+}
+
+/// Notes that an enrollment was refused. The refusal stands, whether or not it can be noted.
+async fn note_refusal(workspace: &Workspace, agent: AgentId, error: &Error) {
+    let reason = match error {
+        Error::EnrollmentTokenInvalid => "enrollment_token_invalid",
+        Error::EnrollmentTokenExpired => "enrollment_token_expired",
+        Error::EnrollmentTokenUsed => "enrollment_token_used",
+        Error::AgentRevoked => "agent_revoked",
+        _ => return,
+    };
+    let noted = workspace
+        .write("note_refusal", |mut rows| async move {
+            let (event, actor) = (EventType::EnrollmentRefused, Actor::Agent(agent));
+            rows.events()
+                .record_seldom(Entry { agent, event, actor, reason: Some(reason), detail: None })
+                .await
+        })
+        .await;
+    if let Err(error) = noted {
+        tracing::warn!(%agent, %error, "a refused enrollment could not be noted");
+    }
+}
+
+fn registered(
+    id: AgentId,
+    new: &NewAgent,
+    status: Status,
+    issued: Option<(Plain<Enrollment>, Timestamp)>,
+) -> RegisteredAgent {
+    let (token, token_expires_at) = issued.unzip();
+    RegisteredAgent {
+        id,
+        label: new.label.clone(),
+        platform: new.platform,
+        status,
+        enrollment_token: token.map(Plain::reveal),
+        token_expires_at,
+        created_at: id.created_at(),
+    }
+}
+
+fn awaiting(id: AgentId, token: Plain<Enrollment>, token_expires_at: Timestamp) -> AwaitingEnrollment {
+    AwaitingEnrollment { id, status: Status::Pending, enrollment_token: token.reveal(), token_expires_at }
+}

@@ -1,0 +1,283 @@
+//! Who is calling, and what they may do.
+//!
+//! The middleware [`identify`] says who: it reads the bearer token's form, asks nobody, refuses nothing.
+//! The extractors say what they may, in the handlers' signatures: [`Reader`], [`Writer`], [`Admin`],
+//! [`Enrolling`], [`Beating`], [`AgentSelf`], [`Installing`]. A path or method that does not exist is therefore
+//! told before any credential is asked.
+
+mod installing;
+
+use std::{future::ready, net::IpAddr, sync::Arc};
+
+use axum::{
+    extract::{FromRequestParts, Request},
+    http::{HeaderMap, HeaderName, header, request::Parts},
+    middleware::Next,
+    response::Response,
+};
+use planasonix_wire::{
+    AgentId,
+    token::{Kind, inspect},
+};
+
+pub use self::installing::{Installing, InstallingOrSelf};
+use super::{
+    App,
+    error::Problem,
+    extract::{AgentPath, RemoteIp},
+};
+use crate::{
+    db::{Budget, Workspace},
+    domain::{
+        Actor, Error, Scope,
+        access::allows,
+        agent::EnrollmentFacts,
+        credential::{self, Agent, ApiKey, Enrollment, Hashed, Plain},
+    },
+    enrollment::Enrolled,
+};
+
+/// Headers that may carry an API key instead of `Authorization`, for clients of old.
+pub const LEGACY_KEY_HEADERS: [HeaderName; 2] =
+    [HeaderName::from_static("x-planasonix-api-key"), HeaderName::from_static("x-planasonix-key")];
+
+/// The credential that a request presents, by its form alone.
+#[derive(Debug, Clone)]
+enum Presented {
+    /// None, a malformed one, or several.
+    Nothing,
+    ApiKey(Arc<Plain<ApiKey>>),
+    Enrollment(Arc<Plain<Enrollment>>),
+    Agent(Hashed<Agent>),
+}
+
+impl Presented {
+    /// Enough to tell credentials apart where a mix-up costs nothing.
+    fn fingerprint(&self) -> Option<u64> {
+        match self {
+            Self::Nothing => None,
+            Self::ApiKey(key) => Some(key.hashed().fingerprint()),
+            Self::Enrollment(token) => Some(token.hashed().fingerprint()),
+            Self::Agent(credential) => Some(credential.fingerprint()),
+        }
+    }
+}
+
+/// Reads the presented credential's form. Asks no database and refuses nothing.
+pub async fn identify(mut request: Request, next: Next) -> Response {
+    let presented = presented(request.headers()).unwrap_or(Presented::Nothing);
+    request.extensions_mut().insert(presented);
+    next.run(request).await
+}
+
+fn presented(headers: &HeaderMap) -> Option<Presented> {
+    if headers.contains_key(header::AUTHORIZATION) {
+        let value = only(headers, &header::AUTHORIZATION)?;
+        let (scheme, token) = value.split_once(' ')?;
+        return if scheme.eq_ignore_ascii_case("bearer") { parse(token.trim()) } else { None };
+    }
+    let key = LEGACY_KEY_HEADERS.iter().find_map(|name| only(headers, name))?;
+    Some(Presented::ApiKey(shared(key.trim())?))
+}
+
+fn parse(token: &str) -> Option<Presented> {
+    match inspect(token).ok()?.0 {
+        Kind::ApiKey => shared(token).map(Presented::ApiKey),
+        Kind::Enrollment => shared(token).map(Presented::Enrollment),
+        Kind::Agent => Some(Presented::Agent(Plain::parse(token).ok()?.hashed())),
+    }
+}
+
+fn shared<K: credential::Kind>(token: &str) -> Option<Arc<Plain<K>>> {
+    Plain::parse(token).ok().map(Arc::new)
+}
+
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?.to_str().ok()?;
+    if values.next().is_some() { None } else { Some(value) }
+}
+
+fn presented_by(parts: &Parts) -> Presented {
+    parts.extensions.get().cloned().unwrap_or(Presented::Nothing)
+}
+
+/// An API key that may read agents.
+pub struct Reader {
+    /// The key's workspace.
+    pub workspace: Workspace,
+}
+
+/// An API key that may change agents.
+pub struct Writer {
+    /// The key's workspace.
+    pub workspace: Workspace,
+    /// The key, for the audit trail.
+    pub actor: Actor,
+}
+
+/// An API key that may manage its workspace.
+pub struct Admin {
+    /// The key's workspace.
+    pub workspace: Workspace,
+}
+
+/// The holder of an enrollment token, by its form. Whether the token is any good is decided in the
+/// transaction that uses it up.
+pub struct Enrolling {
+    token: Arc<Plain<Enrollment>>,
+    address: IpAddr,
+}
+
+impl Enrolling {
+    /// Trades the token for a credential, under the limits of its agent and of its holder's address.
+    ///
+    /// # Errors
+    /// Those of [`crate::enrollment::Lives::enroll`], and [`Error::RateLimited`].
+    pub async fn enroll(
+        &self,
+        app: &App,
+        facts: &EnrollmentFacts,
+        key: Option<&str>,
+    ) -> Result<Enrolled, Error> {
+        let admit = |agent| app.limits.charge_agent(agent);
+        let trial = app.lives.enroll(&app.db, &self.token, facts, key, admit);
+        app.limits.attempt(self.address, Some(self.token.hashed().fingerprint()), trial).await
+    }
+}
+
+/// An agent that beats, by its credential's form. Whether the credential is any good is decided by the
+/// statement that stores the beat.
+pub struct Beating {
+    /// What was presented.
+    pub credential: Hashed<Agent>,
+}
+
+/// An agent whose credential was good a moment ago. Every write on its behalf checks again, under a lock.
+pub struct AgentSelf {
+    /// The agent's workspace.
+    pub workspace: Workspace,
+    /// What was presented.
+    pub credential: Hashed<Agent>,
+    agent: AgentId,
+}
+
+impl AgentSelf {
+    /// The agent's id, if the path names the agent itself.
+    ///
+    /// # Errors
+    /// [`Error::AgentNotFound`]: to an agent there is no other.
+    pub fn only_itself(&self, path: AgentPath) -> Result<AgentId, Error> {
+        path.id().and_then(|id| if id == self.agent { Ok(id) } else { Err(Error::AgentNotFound) })
+    }
+}
+
+/// An API key that may change agents, or an agent on its own behalf.
+pub enum WriterOrSelf {
+    /// The API key.
+    Writer(Writer),
+    /// The agent.
+    Agent(AgentSelf),
+}
+
+/// Authenticates the request by what it presents, under the limit of its address.
+async fn attempt<T>(
+    parts: &Parts,
+    app: &App,
+    trial: impl AsyncFnOnce(Presented) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let (presented, RemoteIp(address)) = (presented_by(parts), RemoteIp::of(parts, app));
+    app.limits.attempt(address, presented.fingerprint(), trial(presented)).await
+}
+
+async fn authorise(parts: &Parts, app: &App, needed: Scope) -> Result<Writer, Error> {
+    let budget = Budget::default();
+    let (id, stored) = attempt(parts, app, async |presented| match presented {
+        Presented::ApiKey(key) => app.keyring.open(&app.db, &key, &budget).await,
+        _ => Err(Error::Unauthenticated),
+    })
+    .await?;
+    app.limits.charge_key(id, stored.workspace, &parts.extensions)?;
+    if !stored.scopes.iter().any(|held| allows(*held, needed)) {
+        return Err(Error::InsufficientScope(needed));
+    }
+    Ok(Writer { workspace: app.db.workspace(stored.workspace, budget), actor: Actor::Key(id) })
+}
+
+impl FromRequestParts<App> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Writer { workspace, .. } = authorise(parts, app, Scope::AgentsRead).await?;
+        Ok(Self { workspace })
+    }
+}
+
+impl FromRequestParts<App> for Writer {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        Ok(authorise(parts, app, Scope::AgentsWrite).await?)
+    }
+}
+
+impl FromRequestParts<App> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let Writer { workspace, .. } = authorise(parts, app, Scope::AdminOrganization).await?;
+        Ok(Self { workspace })
+    }
+}
+
+impl FromRequestParts<App> for Enrolling {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let RemoteIp(address) = RemoteIp::of(parts, app);
+        match presented_by(parts) {
+            Presented::Enrollment(token) => Ok(Self { token, address }),
+            _ => Ok(app.limits.attempt(address, None, ready(Err(Error::Unauthenticated))).await?),
+        }
+    }
+}
+
+impl FromRequestParts<App> for Beating {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
+        match presented_by(parts) {
+            Presented::Agent(credential) => Ok(Self { credential }),
+            _ => Err(Error::Unauthenticated.into()),
+        }
+    }
+}
+
+impl FromRequestParts<App> for AgentSelf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let budget = Budget::default();
+        let (credential, (workspace, agent)) = attempt(parts, app, async |presented| match presented {
+            Presented::Agent(credential) => {
+                Ok((credential, app.db.credential_holder(credential, &budget).await?))
+            }
+            _ => Err(Error::Unauthenticated),
+        })
+        .await?;
+        app.limits.charge_agent(agent)?;
+        Ok(Self { workspace: app.db.workspace(workspace, budget), credential, agent })
+    }
+}
+
+impl FromRequestParts<App> for WriterOrSelf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        if matches!(presented_by(parts), Presented::Agent(_)) {
+            AgentSelf::from_request_parts(parts, app).await.map(Self::Agent).map_err(Problem::for_agent)
+        } else {
+            Writer::from_request_parts(parts, app).await.map(Self::Writer)
+        }
+    }
+}

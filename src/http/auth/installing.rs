@@ -1,0 +1,83 @@
+//! Who may see to an agent's installation: operators, and whoever holds a secret of that agent.
+
+use axum::{extract::FromRequestParts, http::request::Parts};
+use planasonix_wire::AgentId;
+
+use super::{AgentSelf, Presented, Writer, attempt, authorise, presented_by};
+use crate::{
+    db::{Budget, Workspace},
+    domain::{Actor, Error, Scope},
+    http::{App, error::Problem, extract::AgentPath},
+};
+
+/// An API key that may read agents, or the holder of an enrollment token: for the token's own agent, until the
+/// token expires, also when it was used.
+pub struct Installing {
+    /// The caller's workspace.
+    pub workspace: Workspace,
+    /// The caller, for the audit trail.
+    pub actor: Actor,
+    only: Option<AgentId>,
+}
+
+impl Installing {
+    /// The id of the agent that the path names, if the caller may install it.
+    ///
+    /// # Errors
+    /// [`Error::AgentNotFound`]: to who holds an agent's secret there is no other.
+    pub fn agent(&self, path: AgentPath) -> Result<AgentId, Error> {
+        let id = path.id()?;
+        if self.only.is_none_or(|only| only == id) { Ok(id) } else { Err(Error::AgentNotFound) }
+    }
+
+    /// An error as this caller is told it: with what to do next, unless an operator asks.
+    pub fn tell(&self, error: impl Into<Problem>) -> Problem {
+        let problem = error.into();
+        if self.only.is_some() { problem.for_agent() } else { problem }
+    }
+}
+
+impl FromRequestParts<App> for Installing {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        if matches!(presented_by(parts), Presented::Enrollment(_)) {
+            by_token(parts, app).await.map_err(|error| Problem::from(error).for_agent())
+        } else {
+            let Writer { workspace, actor } = authorise(parts, app, Scope::AgentsRead).await?;
+            Ok(Self { workspace, actor, only: None })
+        }
+    }
+}
+
+async fn by_token(parts: &Parts, app: &App) -> Result<Installing, Error> {
+    let budget = Budget::default();
+    let (workspace, agent) = attempt(parts, app, async |presented| match presented {
+        Presented::Enrollment(token) => app.db.installing(token.hashed(), &budget).await,
+        _ => Err(Error::Unauthenticated),
+    })
+    .await?;
+    app.limits.charge_agent(agent)?;
+    Ok(Installing {
+        workspace: app.db.workspace(workspace, budget),
+        actor: Actor::Agent(agent),
+        only: Some(agent),
+    })
+}
+
+/// The same, or the agent itself.
+pub struct InstallingOrSelf(pub Installing);
+
+impl FromRequestParts<App> for InstallingOrSelf {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        if matches!(presented_by(parts), Presented::Agent(_)) {
+            let AgentSelf { workspace, agent, .. } =
+                AgentSelf::from_request_parts(parts, app).await.map_err(Problem::for_agent)?;
+            Ok(Self(Installing { workspace, actor: Actor::Agent(agent), only: Some(agent) }))
+        } else {
+            Installing::from_request_parts(parts, app).await.map(Self)
+        }
+    }
+}

@@ -1,0 +1,294 @@
+#!/bin/sh
+# Installs or upgrades the Planasonix agent on this host. Run again, it changes nothing that is already right.
+set -eu
+umask 022
+
+readonly user=planasonix-agent
+readonly home=/opt/planasonix-agent
+readonly agent=$home/planasonix-agent
+readonly link=/usr/local/bin/planasonix-agent
+readonly conf=/etc/planasonix-agent/agent.conf
+readonly state=/var/lib/planasonix-agent
+readonly unit=/etc/systemd/system/planasonix-agent.service
+readonly script=/etc/init.d/planasonix-agent
+readonly seconds_to_connect=15
+
+usage() {
+    cat <<'USAGE'
+Usage: install.sh [--token TOKEN | --token-file FILE]
+
+Installs the Planasonix agent as a service, enrolls it and starts it. On a host that has it already, upgrades the
+program and keeps identity and configuration.
+
+  --token TOKEN      the enrollment token (other users of this host can read a command line: prefer the others)
+  --token-file FILE  a file that holds it; - is standard input
+  --help             this text
+
+Without either, the token is read from PLANASONIX_ENROLLMENT_TOKEN. A host that is enrolled needs none.
+USAGE
+}
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'install.sh: %s\n' "$*" >&2; }
+fail() { warn "$*"; exit 1; }
+misused() { warn "$*"; usage >&2; exit 2; }
+
+# From here on the token is in this shell alone: no program that it starts inherits it.
+read_arguments() {
+    token=${PLANASONIX_ENROLLMENT_TOKEN-}
+    unset PLANASONIX_ENROLLMENT_TOKEN
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --token | --token-file) [ $# -ge 2 ] || misused "$1 needs a value" ;;
+        esac
+        case $1 in
+            --token) token=$2 && shift ;;
+            --token=*) token=${1#*=} ;;
+            --token-file) read_token "$2" && shift ;;
+            --token-file=*) read_token "${1#*=}" ;;
+            -h | --help) usage && exit 0 ;;
+            *) misused "unknown argument: $1" ;;
+        esac
+        shift
+    done
+}
+
+read_token() {
+    if [ "$1" = - ]; then
+        token=$(cat)
+    else
+        token=$(cat -- "$1") || fail "cannot read the token file $1"
+    fi
+    [ -n "$token" ] || fail "the token file $1 is empty"
+}
+
+# Everything that can be refused is refused before anything is changed.
+check_host() {
+    [ "$(uname -s)" = Linux ] || fail "this bundle is for Linux, and this is $(uname -s)"
+    [ "$(id -u)" -eq 0 ] || fail 'installing needs root: run it with sudo --preserve-env=PLANASONIX_ENROLLMENT_TOKEN'
+    bundle=$(cd -- "$(dirname -- "$0")" && pwd)
+    find_binary
+    [ -f "$bundle/agent.conf" ] || fail 'the bundle lacks agent.conf; download it again'
+    if [ -z "$token" ] && ! grep -q '"credential": *"' "$state/identity.json" 2>/dev/null; then
+        fail 'this host is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give --token-file FILE'
+    fi
+}
+
+find_binary() {
+    machine=$(uname -m)
+    case $machine in
+        x86_64 | amd64) arch=x86_64 ;;
+        aarch64 | arm64) arch=aarch64 ;;
+        *) arch=$machine ;;
+    esac
+    binary=$bundle/bin/$arch/planasonix-agent
+    if [ ! -f "$binary" ]; then
+        there=$(cd "$bundle/bin" 2>/dev/null && echo *) || there=none
+        fail "no agent for this machine ($machine) in the bundle; there is: $there"
+    fi
+    version=$("$binary" --version) || fail "the agent in the bundle does not run on this host ($machine)"
+}
+
+# The tools that change users keep a copy of each file (`/etc/shadow-` …). One that was not there before is a trace.
+changing_users() {
+    new=
+    for copy in /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow-; do
+        [ -e "$copy" ] || new="$new $copy"
+    done
+    "$@"
+    for copy in $new; do
+        rm -f "$copy"
+    done
+}
+
+add_user() {
+    ! id -u "$user" >/dev/null 2>&1 || return 0
+    shell=/bin/false
+    for candidate in /usr/sbin/nologin /sbin/nologin; do
+        [ ! -x "$candidate" ] || shell=$candidate
+    done
+    if command -v useradd >/dev/null; then
+        group=--user-group
+        ! grep -q "^$user:" /etc/group || group=--gid=$user
+        changing_users useradd --system "$group" --no-create-home --home-dir /nonexistent --shell "$shell" "$user"
+    else
+        grep -q "^$user:" /etc/group || changing_users addgroup -S "$user"
+        changing_users adduser -S -D -H -h /nonexistent -s "$shell" -G "$user" "$user"
+    fi
+    say "added the system user $user"
+}
+
+same() { [ -f "$2" ] && [ ! -L "$2" ] && [ "$(sha256sum <"$1")" = "$(sha256sum <"$2")" ]; }
+
+# put SOURCE TARGET MODE: written beside the old file and renamed over it, so that there is always a whole one.
+put() {
+    if same "$1" "$2" && [ "$(stat -c %a:%u:%g "$2")" = "$3:0:0" ]; then
+        return 0
+    fi
+    cp "$1" "$2.new"
+    chmod "$3" "$2.new"
+    chown 0:0 "$2.new"
+    mv -f "$2.new" "$2"
+    say "installed $2"
+    changed=yes
+}
+
+# folder PATH MODE OWNER: a folder that is right already keeps its times.
+folder() {
+    if [ -d "$1" ] && [ "$(stat -c %a:%U "$1")" = "$2:$3" ]; then
+        return 0
+    fi
+    install -d -m "$2" -o "$3" -g "$3" "$1"
+}
+
+put_files() {
+    folder "$home" 755 root
+    folder "${conf%/*}" 755 root
+    folder "$state" 700 "$user"
+    [ -d "${link%/*}" ] || folder "${link%/*}" 755 root
+    put_conf
+    put "$binary" "$agent" 755
+    put "$bundle/uninstall.sh" "$home/uninstall.sh" 755
+    if [ "$(readlink "$link" || true)" != "$agent" ]; then
+        [ ! -e "$link" ] || fail "$link is there and is not ours: move it away and run this again"
+        ln -s "$agent" "$link"
+    fi
+}
+
+# The host's configuration is its operator's: a bundle brings the first one only.
+put_conf() {
+    if [ ! -f "$conf" ]; then
+        put "$bundle/agent.conf" "$conf" 644
+        keep_proxy
+        return 0
+    fi
+    for name in PLANASONIX_API_HOST PLANASONIX_AGENT_ID; do
+        ours=$(sed -n "s/^$name=//p" "$conf")
+        theirs=$(sed -n "s/^$name=//p" "$bundle/agent.conf")
+        [ "$ours" = "$theirs" ] || warn "kept $name=$ours in $conf (the bundle has $theirs)"
+    done
+}
+
+# The agent, and its service, run in other folders than this one.
+resolve_ca_file() {
+    case ${PLANASONIX_CA_FILE-} in
+        '' | /*) ;;
+        *) export PLANASONIX_CA_FILE="$PWD/$PLANASONIX_CA_FILE" ;;
+    esac
+}
+
+# Who needs a proxy to fetch the bundle needs it to enroll, and so does the service.
+keep_proxy() {
+    for name in HTTPS_PROXY HTTP_PROXY NO_PROXY PLANASONIX_CA_FILE; do
+        value=$(printenv "$name" || printenv "$(echo "$name" | tr '[:upper:]' '[:lower:]')" || true)
+        [ -n "$value" ] || continue
+        ! grep -q "^$name=" "$conf" || continue
+        # It may hold a password.
+        chmod 640 "$conf"
+        chgrp "$user" "$conf"
+        printf '%s=%s\n' "$name" "$value" >>"$conf"
+        say "kept $name in $conf"
+    done
+}
+
+as_user() {
+    if setpriv --reuid="$user" --regid="$user" --init-groups true 2>/dev/null; then
+        setpriv --reuid="$user" --regid="$user" --init-groups "$@"
+    else
+        # Busybox: su replaces itself by the command, and none of our arguments needs quoting.
+        su -s /bin/sh "$user" -c "exec $*"
+    fi
+}
+
+# printf is part of the shell: the token shows in no process list.
+enroll() {
+    enrolled=yes
+    [ -n "$token" ] || return 0
+    printf '%s\n' "$token" | (cd / && as_user "$agent" enroll --token-file -) || enrolled=no
+}
+
+# An earlier run may have been interrupted between the new program and its start.
+runs_the_old_program() {
+    for exe in /proc/[0-9]*/exe; do
+        [ "$(readlink "$exe" 2>/dev/null || true)" != "$agent (deleted)" ] || return 0
+    done
+    return 1
+}
+
+start_service() {
+    ! runs_the_old_program || changed=yes
+    if [ -d /run/systemd/system ]; then
+        start_unit
+    else
+        start_script
+    fi
+}
+
+start_unit() {
+    put "$bundle/planasonix-agent.service" "$unit" 644
+    if [ "$changed" = yes ]; then
+        systemctl daemon-reload
+    fi
+    systemctl enable --quiet planasonix-agent.service
+    if [ "$changed" = yes ]; then
+        systemctl restart planasonix-agent.service
+    else
+        systemctl start planasonix-agent.service
+    fi
+}
+
+start_script() {
+    if ! same "$bundle/planasonix-agent.init" "$script"; then
+        [ -d "${script%/*}" ] || folder "${script%/*}" 755 root
+        put "$bundle/planasonix-agent.init" "$script" 755
+        # Without the script, the next run tries it again.
+        start_at_boot || { rm -f "$script"; fail 'the service cannot be made to start at boot (above)'; }
+    fi
+    if [ "$changed" = yes ]; then
+        "$script" restart
+    else
+        "$script" start
+    fi
+}
+
+start_at_boot() {
+    if command -v update-rc.d >/dev/null; then
+        update-rc.d planasonix-agent defaults
+    elif command -v rc-update >/dev/null; then
+        rc-update add planasonix-agent default
+    else
+        warn "nothing here starts services at boot: have this host run '$script start'"
+    fi
+}
+
+report() {
+    waited=0
+    until "$agent" status >/dev/null 2>&1 || [ "$waited" -ge "$seconds_to_connect" ]; do
+        sleep 1
+        waited=$((waited + 1))
+    done
+    if "$agent" status; then
+        return 0
+    fi
+    if [ "$enrolled" = no ]; then
+        warn "installed, but not enrolled (above). Put right what it says (settings: $conf), then run this again"
+    else
+        warn "installed, but not connected yet. The service goes on trying; 'sudo planasonix-agent diagnose' says why"
+    fi
+    exit 1
+}
+
+main() {
+    read_arguments "$@"
+    check_host
+    changed=no
+    say "installing $version"
+    resolve_ca_file
+    add_user
+    put_files
+    enroll
+    start_service
+    report
+}
+
+main "$@"

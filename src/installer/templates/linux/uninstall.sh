@@ -1,0 +1,136 @@
+#!/bin/sh
+# Removes the Planasonix agent from this host: service, program, configuration, identity, user and log.
+set -eu
+
+readonly user=planasonix-agent
+readonly home=/opt/planasonix-agent
+readonly agent=$home/planasonix-agent
+readonly link=/usr/local/bin/planasonix-agent
+readonly unit=/etc/systemd/system/planasonix-agent.service
+readonly script=/etc/init.d/planasonix-agent
+
+usage() {
+    cat <<'USAGE'
+Usage: uninstall.sh [--deregister [--force]]
+
+Stops the Planasonix agent and removes it from this host.
+
+  --deregister  also remove the agent from the control plane; if that fails, nothing is removed
+  --force       remove it from this host although the control plane could not be told
+  --help        this text
+USAGE
+}
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'uninstall.sh: %s\n' "$*" >&2; }
+
+read_arguments() {
+    deregister=no
+    force=no
+    for argument in "$@"; do
+        case $argument in
+            --deregister) deregister=yes ;;
+            --force) force=yes ;;
+            -h | --help) usage && exit 0 ;;
+            *) warn "unknown argument: $argument" && usage >&2 && exit 2 ;;
+        esac
+    done
+}
+
+has_unit() { [ -f "$unit" ] && [ -d /run/systemd/system ]; }
+
+stop_service() {
+    if has_unit; then
+        systemctl stop planasonix-agent.service
+    elif [ -x "$script" ]; then
+        "$script" stop
+    fi
+}
+
+start_service() {
+    if has_unit; then
+        systemctl start planasonix-agent.service
+    elif [ -x "$script" ]; then
+        "$script" start
+    fi
+}
+
+# The credential that could deregister the agent goes with its files: so first this, then those.
+leave() {
+    [ -x "$agent" ] || return 0
+    if [ "$deregister" = no ]; then
+        "$agent" uninstall || warn 'the agent could not tidy up after itself (above): its files are removed anyway'
+        return 0
+    fi
+    if "$agent" uninstall --deregister; then
+        return 0
+    fi
+    if [ "$force" = yes ]; then
+        warn 'the control plane could not be told: delete the agent there as well'
+        return 0
+    fi
+    start_service
+    warn 'the agent could not be deregistered (above): nothing was removed. Try again later, or add --force'
+    exit 1
+}
+
+remove_service() {
+    if [ -f "$unit" ]; then
+        ! has_unit || systemctl disable --quiet planasonix-agent.service
+        rm -f "$unit"
+        # What `systemctl edit` leaves.
+        rm -rf "$unit.d"
+        [ ! -d /run/systemd/system ] || systemctl daemon-reload
+    fi
+    if [ -f "$script" ]; then
+        ! command -v rc-update >/dev/null || rc-update --quiet del planasonix-agent default || true
+        rm -f "$script"
+        ! command -v update-rc.d >/dev/null || update-rc.d planasonix-agent remove
+    fi
+}
+
+remove_files() {
+    [ "$(readlink "$link" || true)" != "$agent" ] || rm -f "$link"
+    rm -rf "$home" /etc/planasonix-agent /var/lib/planasonix-agent /run/planasonix-agent
+    rm -rf /var/log/planasonix-agent
+    rm -f /run/planasonix-agent.pid /var/log/planasonix-agent.log
+}
+
+# The tools that change users keep a copy of each file (`/etc/shadow-` …). One that was not there before is a trace.
+changing_users() {
+    new=
+    for copy in /etc/passwd- /etc/shadow- /etc/group- /etc/gshadow-; do
+        [ -e "$copy" ] || new="$new $copy"
+    done
+    "$@"
+    for copy in $new; do
+        rm -f "$copy"
+    done
+}
+
+remove_user() {
+    id -u "$user" >/dev/null 2>&1 || return 0
+    if command -v userdel >/dev/null; then
+        changing_users userdel "$user"
+    else
+        changing_users deluser "$user"
+    fi
+    # A group with other members outlives its user.
+    if grep -q "^$user:" /etc/group; then
+        if command -v groupdel >/dev/null; then changing_users groupdel "$user"; else changing_users delgroup "$user"; fi
+    fi
+}
+
+main() {
+    read_arguments "$@"
+    [ "$(id -u)" -eq 0 ] || { warn 'uninstalling needs root: run it with sudo'; exit 1; }
+    stop_service
+    leave
+    remove_service
+    remove_files
+    remove_user
+    say 'the Planasonix agent is removed from this host'
+}
+
+# Read as a whole before it runs, for it removes itself.
+main "$@"

@@ -1,0 +1,256 @@
+#!/bin/sh
+# Installs or upgrades the Planasonix agent on this Mac. Run again, it changes nothing that is already right.
+set -eu
+umask 022
+
+readonly user=_planasonixagent
+readonly label=com.planasonix.agent
+readonly home='/Library/Application Support/Planasonix Agent'
+readonly agent="$home/planasonix-agent"
+readonly link=/usr/local/bin/planasonix-agent
+readonly conf="$home/agent.conf"
+readonly state="$home/state"
+readonly plist="/Library/LaunchDaemons/$label.plist"
+# What the agent says, a file a day; and what it says before it has its own log.
+readonly logs='/Library/Logs/Planasonix Agent'
+readonly log=/Library/Logs/planasonix-agent.log
+readonly seconds_to_connect=15
+
+usage() {
+    cat <<'USAGE'
+Usage: install.sh [--token TOKEN | --token-file FILE]
+
+Installs the Planasonix agent as a launch daemon, enrolls it and starts it. On a Mac that has it already, upgrades
+the program and keeps identity and configuration.
+
+  --token TOKEN      the enrollment token (other users of this Mac can read a command line: prefer the others)
+  --token-file FILE  a file that holds it; - is standard input
+  --help             this text
+
+Without either, the token is read from PLANASONIX_ENROLLMENT_TOKEN. A Mac that is enrolled needs none.
+USAGE
+}
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'install.sh: %s\n' "$*" >&2; }
+fail() { warn "$*"; exit 1; }
+misused() { warn "$*"; usage >&2; exit 2; }
+
+# From here on the token is in this shell alone: no program that it starts inherits it.
+read_arguments() {
+    token=${PLANASONIX_ENROLLMENT_TOKEN-}
+    unset PLANASONIX_ENROLLMENT_TOKEN
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --token | --token-file) [ $# -ge 2 ] || misused "$1 needs a value" ;;
+        esac
+        case $1 in
+            --token) token=$2 && shift ;;
+            --token=*) token=${1#*=} ;;
+            --token-file) read_token "$2" && shift ;;
+            --token-file=*) read_token "${1#*=}" ;;
+            -h | --help) usage && exit 0 ;;
+            *) misused "unknown argument: $1" ;;
+        esac
+        shift
+    done
+}
+
+read_token() {
+    if [ "$1" = - ]; then
+        token=$(cat)
+    else
+        token=$(cat -- "$1") || fail "cannot read the token file $1"
+    fi
+    [ -n "$token" ] || fail "the token file $1 is empty"
+}
+
+# Everything that can be refused is refused before anything is changed.
+check_host() {
+    [ "$(uname -s)" = Darwin ] || fail "this bundle is for macOS, and this is $(uname -s)"
+    [ "$(id -u)" -eq 0 ] || fail 'installing needs root: run it with sudo --preserve-env=PLANASONIX_ENROLLMENT_TOKEN'
+    bundle=$(cd -- "$(dirname -- "$0")" && pwd)
+    find_binary
+    [ -f "$bundle/agent.conf" ] || fail 'the bundle lacks agent.conf; download it again'
+    if [ -z "$token" ] && ! grep -q '"credential": *"' "$state/identity.json" 2>/dev/null; then
+        fail 'this Mac is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give --token-file FILE'
+    fi
+}
+
+find_binary() {
+    machine=$(uname -m)
+    # A shell under Rosetta takes an Apple chip for an Intel one.
+    [ "$(sysctl -n hw.optional.arm64 2>/dev/null || true)" != 1 ] || machine=arm64
+    case $machine in
+        x86_64 | amd64) arch=x86_64 ;;
+        aarch64 | arm64) arch=aarch64 ;;
+        *) arch=$machine ;;
+    esac
+    binary=$bundle/bin/$arch/planasonix-agent
+    if [ ! -f "$binary" ]; then
+        there=$(cd "$bundle/bin" 2>/dev/null && echo *) || there=none
+        fail "no agent for this machine ($machine) in the bundle; there is: $there"
+    fi
+    version=$("$binary" --version) || fail "the agent in the bundle does not run on this Mac ($machine)"
+}
+
+# Service accounts have the same free number for user and group, below those of people.
+add_user() {
+    ! id -u "$user" >/dev/null 2>&1 || return 0
+    taken=$({ dscl . -list /Users UniqueID && dscl . -list /Groups PrimaryGroupID; } | awk '{ print $2 }')
+    number=300
+    while printf '%s\n' "$taken" | grep -qx "$number"; do
+        number=$((number + 1))
+    done
+    [ "$number" -lt 500 ] || fail 'no free number below 500 for a service account'
+    dscl . -create "/Groups/$user" PrimaryGroupID "$number"
+    dscl . -create "/Groups/$user" RealName 'Planasonix agent'
+    dscl . -create "/Users/$user" UniqueID "$number"
+    dscl . -create "/Users/$user" PrimaryGroupID "$number"
+    dscl . -create "/Users/$user" RealName 'Planasonix agent'
+    dscl . -create "/Users/$user" NFSHomeDirectory /var/empty
+    dscl . -create "/Users/$user" UserShell /usr/bin/false
+    dscl . -create "/Users/$user" IsHidden 1
+    say "added the service account $user"
+}
+
+# put SOURCE TARGET MODE: written beside the old file and renamed over it, so that there is always a whole one.
+put() {
+    if [ ! -L "$2" ] && cmp -s "$1" "$2" && [ "$(stat -f %Lp:%u:%g "$2")" = "$3:0:0" ]; then
+        return 0
+    fi
+    cp "$1" "$2.new"
+    chmod "$3" "$2.new"
+    chown 0:0 "$2.new"
+    mv -f "$2.new" "$2"
+    say "installed $2"
+    changed=yes
+}
+
+# folder PATH MODE OWNER GROUP: a folder that is right already keeps its times.
+folder() {
+    if [ -d "$1" ] && [ "$(stat -f %Mp%Lp:%Su:%Sg "$1")" = "$2:$3:$4" ]; then
+        return 0
+    fi
+    install -d -m "$2" -o "$3" -g "$4" "$1"
+}
+
+put_files() {
+    folder "$home" 0755 root wheel
+    folder "$state" 0700 "$user" "$user"
+    # Pipeline runtimes, members of the group, leave their status files here; each may replace its own alone.
+    folder "$home/runtime" 3770 "$user" "$user"
+    [ -d "${link%/*}" ] || folder "${link%/*}" 0755 root wheel
+    put_conf
+    put "$binary" "$agent" 755
+    put "$bundle/uninstall.sh" "$home/uninstall.sh" 755
+    folder "$logs" 0750 "$user" wheel
+    if [ ! -f "$log" ]; then
+        (umask 027 && : >"$log")
+        chown "$user:wheel" "$log"
+    fi
+    if [ "$(readlink "$link" || true)" != "$agent" ]; then
+        [ ! -e "$link" ] || fail "$link is there and is not ours: move it away and run this again"
+        ln -s "$agent" "$link"
+    fi
+}
+
+# The host's configuration is its operator's: a bundle brings the first one only.
+put_conf() {
+    if [ ! -f "$conf" ]; then
+        put "$bundle/agent.conf" "$conf" 644
+        # It keeps seven days; what launchd writes grows.
+        printf 'PLANASONIX_LOG_FILE=%s\n' "$logs/agent.log" >>"$conf"
+        keep_proxy
+        return 0
+    fi
+    for name in PLANASONIX_API_HOST PLANASONIX_AGENT_ID; do
+        ours=$(sed -n "s/^$name=//p" "$conf")
+        theirs=$(sed -n "s/^$name=//p" "$bundle/agent.conf")
+        [ "$ours" = "$theirs" ] || warn "kept $name=$ours in $conf (the bundle has $theirs)"
+    done
+}
+
+# The agent, and its service, run in other folders than this one.
+resolve_ca_file() {
+    case ${PLANASONIX_CA_FILE-} in
+        '' | /*) ;;
+        *) export PLANASONIX_CA_FILE="$PWD/$PLANASONIX_CA_FILE" ;;
+    esac
+}
+
+# Who needs a proxy to fetch the bundle needs it to enroll, and so does the service.
+keep_proxy() {
+    for name in HTTPS_PROXY HTTP_PROXY NO_PROXY PLANASONIX_CA_FILE; do
+        value=$(printenv "$name" || printenv "$(echo "$name" | tr '[:upper:]' '[:lower:]')" || true)
+        [ -n "$value" ] || continue
+        ! grep -q "^$name=" "$conf" || continue
+        # It may hold a password.
+        chmod 640 "$conf"
+        chgrp "$user" "$conf"
+        printf '%s=%s\n' "$name" "$value" >>"$conf"
+        say "kept $name in $conf"
+    done
+}
+
+# printf is part of the shell: the token shows in no process list.
+enroll() {
+    enrolled=yes
+    [ -n "$token" ] || return 0
+    printf '%s\n' "$token" | (cd / && sudo -u "$user" "$agent" enroll --token-file -) || enrolled=no
+}
+
+# Returns when the daemon has ended: launchd answers before that, and takes no new one while the old one is there.
+stop_service() {
+    launchctl bootout "system/$label" 2>/dev/null || return 0
+    waited=0
+    while launchctl print "system/$label" >/dev/null 2>&1 && [ "$waited" -lt 20 ]; do
+        sleep 1
+        waited=$((waited + 1))
+    done
+}
+
+start_service() {
+    if ! cmp -s "$bundle/$label.plist" "$plist"; then
+        stop_service
+        put "$bundle/$label.plist" "$plist" 644
+    fi
+    if ! launchctl print "system/$label" >/dev/null 2>&1; then
+        launchctl enable "system/$label"
+        launchctl bootstrap system "$plist"
+    elif [ "$changed" = yes ]; then
+        launchctl kickstart -k "system/$label"
+    fi
+}
+
+report() {
+    waited=0
+    until "$agent" status >/dev/null 2>&1 || [ "$waited" -ge "$seconds_to_connect" ]; do
+        sleep 1
+        waited=$((waited + 1))
+    done
+    if "$agent" status; then
+        return 0
+    fi
+    if [ "$enrolled" = no ]; then
+        warn "installed, but not enrolled (above). Put right what it says (settings: $conf), then run this again"
+    else
+        warn "installed, but not connected yet. The service goes on trying; 'sudo planasonix-agent diagnose' says why"
+    fi
+    exit 1
+}
+
+main() {
+    read_arguments "$@"
+    check_host
+    changed=no
+    say "installing $version"
+    resolve_ca_file
+    add_user
+    put_files
+    enroll
+    start_service
+    report
+}
+
+main "$@"

@@ -1,0 +1,91 @@
+#!/bin/sh
+# Removes the Planasonix agent from this Mac: daemon, program, configuration, identity, account and log.
+set -eu
+
+readonly user=_planasonixagent
+readonly label=com.planasonix.agent
+readonly home='/Library/Application Support/Planasonix Agent'
+readonly agent="$home/planasonix-agent"
+readonly link=/usr/local/bin/planasonix-agent
+readonly plist="/Library/LaunchDaemons/$label.plist"
+
+usage() {
+    cat <<'USAGE'
+Usage: uninstall.sh [--deregister [--force]]
+
+Stops the Planasonix agent and removes it from this Mac.
+
+  --deregister  also remove the agent from the control plane; if that fails, nothing is removed
+  --force       remove it from this Mac although the control plane could not be told
+  --help        this text
+USAGE
+}
+
+say() { printf '%s\n' "$*"; }
+warn() { printf 'uninstall.sh: %s\n' "$*" >&2; }
+
+read_arguments() {
+    deregister=no
+    force=no
+    for argument in "$@"; do
+        case $argument in
+            --deregister) deregister=yes ;;
+            --force) force=yes ;;
+            -h | --help) usage && exit 0 ;;
+            *) warn "unknown argument: $argument" && usage >&2 && exit 2 ;;
+        esac
+    done
+}
+
+# Returns when the daemon has ended: launchd answers before that.
+stop_service() {
+    launchctl bootout "system/$label" 2>/dev/null || return 0
+    waited=0
+    while launchctl print "system/$label" >/dev/null 2>&1 && [ "$waited" -lt 20 ]; do
+        sleep 1
+        waited=$((waited + 1))
+    done
+}
+
+# The credential that could deregister the agent goes with its files: so first this, then those.
+leave() {
+    [ -x "$agent" ] || return 0
+    if [ "$deregister" = no ]; then
+        "$agent" uninstall || warn 'the agent could not tidy up after itself (above): its files are removed anyway'
+        return 0
+    fi
+    if "$agent" uninstall --deregister; then
+        return 0
+    fi
+    if [ "$force" = yes ]; then
+        warn 'the control plane could not be told: delete the agent there as well'
+        return 0
+    fi
+    [ ! -f "$plist" ] || launchctl bootstrap system "$plist"
+    warn 'the agent could not be deregistered (above): nothing was removed. Try again later, or add --force'
+    exit 1
+}
+
+remove_files() {
+    [ "$(readlink "$link" || true)" != "$agent" ] || rm -f "$link"
+    rm -f "$plist" /Library/Logs/planasonix-agent.log
+    rm -rf "$home" '/Library/Logs/Planasonix Agent'
+}
+
+remove_user() {
+    ! id -u "$user" >/dev/null 2>&1 || dscl . -delete "/Users/$user"
+    ! dscl . -read "/Groups/$user" >/dev/null 2>&1 || dscl . -delete "/Groups/$user"
+}
+
+main() {
+    read_arguments "$@"
+    [ "$(id -u)" -eq 0 ] || { warn 'uninstalling needs root: run it with sudo'; exit 1; }
+    stop_service
+    leave
+    remove_files
+    remove_user
+    say 'the Planasonix agent is removed from this Mac'
+}
+
+# Read as a whole before it runs, for it removes itself.
+main "$@"

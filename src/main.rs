@@ -1,0 +1,43 @@
+//! The program: reads the command line, does what it asks, says in one line what stood in the way.
+
+use std::{io::Write, process::ExitCode};
+
+use clap::{Parser, error::ErrorKind};
+use planasonix::{cli, config::Cli};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    match cli::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            say(&format!("planasonix: {failure}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Help as it is; of an error its first paragraph, on one line.
+fn usage(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Nobody is left to tell if standard output is closed.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return ExitCode::from(2);
+    }
+    let text = error.to_string();
+    let told = text.split("\n\n").next().unwrap_or_default();
+    let told: Vec<_> = told.split_whitespace().collect();
+    say(&format!("planasonix: {}", told.join(" ").trim_start_matches("error: ")));
+    ExitCode::from(2)
+}
+
+fn say(text: &str) {
+    // Nobody is left to tell if standard error is closed.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}

@@ -1,0 +1,29 @@
+//! The routes under `/api/agents`.
+
+mod bodies;
+mod connected;
+mod delete;
+mod drain;
+mod enable;
+mod enroll;
+mod enroll_again;
+mod enrollment_token;
+mod envelope;
+mod events;
+mod filters;
+mod get;
+mod health;
+mod heartbeat;
+mod leaving;
+mod lifecycle;
+mod limit;
+mod list;
+mod plan;
+mod reenable;
+mod register;
+mod register_again;
+mod revoke;
+mod rotate;
+mod storm;
+mod update;
+mod walk;

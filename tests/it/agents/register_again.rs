@@ -1,0 +1,153 @@
+//! `POST /api/agents` under an `Idempotency-Key`.
+
+use std::time::Duration;
+
+use planasonix::domain::Scope;
+use serde_json::{Value, json};
+
+use crate::support::{
+    Answer, App,
+    actors::{Caller, Workspace},
+    ask::for_each,
+};
+
+async fn register(acme: &Workspace, key: &str, label: &str) -> Answer {
+    let new = json!({"label": label, "platform": "linux"});
+    acme.operator.post_under(key, "/api/agents", &new).await
+}
+
+fn token(app: &App, registered: &Value) -> Caller {
+    app.bearer(registered["enrollment_token"].as_str().unwrap())
+}
+
+async fn enroll(token: &Caller) -> Answer {
+    token.post_nothing("/api/agents/enroll").await
+}
+
+#[tokio::test]
+async fn the_same_key_and_body_give_the_same_agent_and_a_fresh_token() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let (first, second) = (register(&acme, "k", "a").await, register(&acme, "k", "a").await);
+    assert_eq!(first.header("location"), second.header("location"));
+    assert_eq!(second.header("cache-control"), Some("no-store"));
+    let (first, second) = (first.data(201), second.data(201));
+    for field in ["id", "label", "platform", "status", "created_at"] {
+        assert_eq!(first[field], second[field], "{field}");
+    }
+    assert_ne!(first["enrollment_token"], second["enrollment_token"]);
+    assert_eq!(acme.operator.get("/api/agents").await.ids().len(), 1);
+    enroll(&token(&app, &first)).await.error(401, "enrollment_token_invalid");
+    enroll(&token(&app, &second)).await.data(200);
+    let id = first["id"].as_str().unwrap().parse().unwrap();
+    let events = ["registered", "enrollment_token_issued", "enrollment_refused", "enrolled"];
+    assert_eq!(app.event_types(id).await, events);
+}
+
+#[tokio::test]
+async fn once_enrolled_or_revoked_the_agent_is_told_without_a_token() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let (one, two) = (register(&acme, "1", "a").await.data(201), register(&acme, "2", "b").await.data(201));
+    enroll(&token(&app, &one)).await.data(200);
+    let id = two["id"].as_str().unwrap().parse().unwrap();
+    acme.revoke(id).await.data(200);
+    let mut expected = json!({
+        "id": one["id"], "label": "a", "platform": "linux", "status": "active", "enrollment_token": null,
+        "token_expires_at": null, "created_at": one["created_at"],
+    });
+    assert_eq!(register(&acme, "1", "a").await.data(201), expected);
+    for (field, value) in [("id", &two["id"]), ("label", &json!("b")), ("created_at", &two["created_at"])] {
+        expected[field] = value.clone();
+    }
+    // Pending again after it was enabled, but not for the first time: its token came from there.
+    for status in ["revoked", "pending"] {
+        expected["status"] = status.into();
+        assert_eq!(register(&acme, "2", "b").await.data(201), expected);
+        if status == "revoked" {
+            acme.enable(id).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_key_stands_for_one_request_of_one_workspace() {
+    let app = App::start().await;
+    let (acme, other) = (app.workspace("acme").await, app.workspace("other").await);
+    let new = json!({"label": "a", "platform": "linux", "tags": ["t"], "metadata": {"m": 1}});
+    let first = acme.operator.post_under("k", "/api/agents", &new).await.data(201);
+    for (field, value) in [
+        ("label", json!("b")),
+        ("platform", json!("macos")),
+        ("tags", json!([])),
+        ("metadata", json!({"m": 2})),
+    ] {
+        let mut another = new.clone();
+        another[field] = value;
+        acme.operator.post_under("k", "/api/agents", &another).await.error(409, "idempotency_conflict");
+    }
+    // A request that was refused is not remembered, nor does it spoil the key.
+    acme.operator.post_under("k", "/api/agents", &json!({})).await.error(400, "invalid_request");
+    acme.operator.post_under("l", "/api/agents", &json!({"label": "a"})).await.error(400, "invalid_request");
+    assert_eq!(acme.operator.post_under("k", "/api/agents", &new).await.data(201)["id"], first["id"]);
+    let elsewhere = other.operator.post_under("k", "/api/agents", &new).await.data(201);
+    let under_another = acme.operator.post_under("l", "/api/agents", &new).await.data(201);
+    assert!(elsewhere["id"] != first["id"] && under_another["id"] != first["id"]);
+
+    let path = format!("/api/agents/{}", first["id"].as_str().unwrap());
+    assert_eq!(acme.operator.delete(&path).await.status, 204);
+    acme.operator.post_under("k", "/api/agents", &new).await.error(409, "idempotency_conflict");
+}
+
+#[tokio::test]
+async fn a_key_is_remembered_for_a_day() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let first = register(&acme, "k", "a").await.data(201);
+    app.time_passes(Duration::from_mins(24 * 60 - 1)).await;
+    assert_eq!(register(&acme, "k", "a").await.data(201)["id"], first["id"]);
+    app.time_passes(Duration::from_mins(2)).await;
+    // The operator's own key lasts a day, too.
+    let (_, operator) = app.operator(acme.id, &[Scope::AgentsWrite]).await;
+    let acme = Workspace { id: acme.id, operator };
+    let second = register(&acme, "k", "a").await.data(201);
+    assert_ne!(second["id"], first["id"]);
+    assert_eq!(register(&acme, "k", "a").await.data(201)["id"], second["id"]);
+}
+
+#[tokio::test]
+async fn a_bad_key_is_named() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    for (key, issue) in [("", "too_short"), (&"k".repeat(256), "too_long"), ("é", "invalid_character")] {
+        let answer = register(&acme, key, "a").await;
+        answer.blames_exactly("invalid_request", &[("Idempotency-Key", issue)]);
+    }
+    register(&acme, &"k".repeat(255), "a").await.data(201);
+    assert_eq!(acme.operator.get("/api/agents").await.ids().len(), 1);
+    let pending = acme.register("b").await;
+    let answer = pending.token.post_under("", "/api/agents/enroll", &json!({})).await;
+    answer.blames_exactly("invalid_request", &[("Idempotency-Key", "too_short")]);
+    pending.enroll().await;
+}
+
+#[tokio::test]
+async fn of_fifty_at_once_with_one_key_there_is_one_agent_and_one_good_token() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let answers = for_each(0..50, 50, |_| register(&acme, "k", "a")).await;
+    let (made, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.status == 201);
+    println!("{} answers with the agent, {} refused", made.len(), refused.len());
+    for answer in &refused {
+        let code = if answer.status == 503 { "unavailable" } else { "request_in_progress" };
+        answer.error(if answer.status == 503 { 503 } else { 409 }, code);
+    }
+    let ids = acme.operator.get("/api/agents").await.ids();
+    assert_eq!(ids.len(), 1);
+    assert!(made.iter().all(|answer| answer.data(201)["id"] == ids[0]) && !made.is_empty());
+    let mut enrolled = 0;
+    for answer in made {
+        enrolled += u32::from(enroll(&token(&app, &answer.data(201))).await.status == 200);
+    }
+    assert_eq!(enrolled, 1);
+}

@@ -1,0 +1,62 @@
+//! `planasonix migrate`, and which schemas `serve` runs on.
+
+use super::{on, serve};
+use crate::support::database::Database;
+
+#[tokio::test]
+async fn migrating_again_changes_nothing() {
+    let database = Database::empty().await;
+    let first = on(&database, &["migrate"]).run().answer();
+    let schema = database.dump();
+    let again = on(&database, &["migrate"]).run().answer();
+    assert_eq!(first, again);
+    assert!(first.starts_with("the schema is at version "), "{first}");
+    assert_eq!(database.dump(), schema);
+    assert_eq!(serve(&database, &[]).start().until_serving().stop().stdout, "");
+}
+
+#[tokio::test]
+async fn no_command_takes_an_empty_database() {
+    let database = Database::empty().await;
+    let list = ["api-key", "list", "--workspace", "acme"];
+    for program in [serve(&database, &[]), on(&database, &["workspace", "list"]), on(&database, &list)] {
+        let told = program.run().complaint();
+        assert!(told.contains("run `planasonix migrate` first"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn serve_brings_the_schema_along_when_it_is_told_to() {
+    let database = Database::empty().await;
+    serve(&database, &["--migrate"]).start().until_serving();
+    serve(&database, &[]).start().until_serving();
+}
+
+#[tokio::test]
+async fn serve_refuses_a_schema_that_lacks_a_migration() {
+    let database = Database::create().await;
+    database.forget_the_last_migration().await;
+    let told = serve(&database, &[]).run().complaint();
+    assert!(told.contains("this program needs") && told.contains("planasonix migrate"), "{told}");
+}
+
+#[tokio::test]
+async fn serve_refuses_a_schema_that_excludes_it_and_no_other_newer_one() {
+    let database = Database::create().await;
+    database.migrate_beyond_us([0, 1, 0]).await;
+    serve(&database, &[]).start().until_serving();
+    database.migrate_beyond_us([99, 0, 0]).await;
+    let told = serve(&database, &[]).run().complaint();
+    assert!(told.contains("99.0.0") && told.contains(env!("CARGO_PKG_VERSION")), "{told}");
+}
+
+/// Whoever runs already says so when the schema is taken from under it.
+#[tokio::test]
+async fn a_server_that_the_schema_excludes_meanwhile_is_not_ready() {
+    let database = Database::create().await;
+    let server = serve(&database, &[]).start().until_serving();
+    let ready = format!("http://{}/readyz", server.address());
+    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 200);
+    database.migrate_beyond_us([99, 0, 0]).await;
+    assert_eq!(reqwest::get(&ready).await.unwrap().status(), 503);
+}

@@ -1,0 +1,58 @@
+//! The heartbeat's one statement, with as many beats as a flush may hold.
+
+use std::time::Duration;
+
+use planasonix::{
+    db::fleet::{Beat, BeatRules, Search, close_silent_runs, store_beats},
+    domain::presence::Sample,
+};
+use tokio::time::sleep;
+
+use crate::support::{database::Database, rows};
+
+const WINDOW: Duration = Duration::from_mins(2);
+const RULES: BeatRules = BeatRules { window: WINDOW, min_interval: Duration::ZERO };
+const BEATS: usize = 4_000;
+/// The whole table in one pass.
+const EVERYWHERE: Search = Search { page: 0, pages: 1_000_000, most: 1_000 };
+
+/// Prepared statements get another plan after their fifth run, so a few runs prove nothing. What comes
+/// back from silence may meet the task that records it: the trail still reads in order.
+#[tokio::test]
+async fn a_full_flush_fits_its_time_again_and_again_and_its_events_read_in_order() {
+    let database = Database::create().await;
+    let agents = rows::connected_agents(&database.options, BEATS).await;
+    let last = agents.iter().map(|(agent, _)| *agent).max().unwrap();
+    let sample = Sample::default();
+    let beats: Vec<_> = agents
+        .iter()
+        .map(|(agent, credential)| Beat {
+            agent: *agent,
+            credential: *credential,
+            remote_ip: [127, 0, 0, 1].into(),
+            sample: &sample,
+            resent: false,
+        })
+        .collect();
+    let (mut flusher, mut ageing) = (database.connect().await, database.connect().await);
+    rows::limit_statements(&mut flusher).await;
+    for round in 0..10 {
+        rows::fall_silent(&mut flusher, last).await;
+        let (stored, recorded) = tokio::join!(store_beats(&mut flusher, &beats, RULES), async {
+            sleep(Duration::from_millis(3 * round)).await;
+            close_silent_runs(&mut ageing, WINDOW, &EVERYWHERE).await
+        });
+        recorded.unwrap();
+        if stored.unwrap().len() < BEATS {
+            // The task held the one row that it wanted; the flusher tries such a beat again.
+            let stored = store_beats(&mut flusher, &beats, RULES).await.unwrap();
+            assert_eq!(stored.len(), BEATS);
+        }
+    }
+    let trail = &rows::trails(&database.options).await[&last];
+    assert_eq!(trail.len(), 20);
+    for (place, (kind, _)) in trail.iter().enumerate() {
+        let expected = ["disconnected", "connected"][place % 2];
+        assert_eq!(kind, expected, "{trail:?}");
+    }
+}

@@ -1,0 +1,79 @@
+//! Agents by the thousand: the loops of the real agent, in one process, each with an identity and a connection
+//! of its own.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use planasonix_agent::{
+    client::Client,
+    config::{Config, Lines, Options, TokenSource},
+    host::Host,
+    identity::Store,
+    run,
+    runtimes::Folder,
+    secret::Token,
+    systemd::Notifier,
+    timing::Timing,
+};
+use tempfile::TempDir;
+use tokio::{task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{actors::Agent, database};
+
+/// Loops that run until they are dropped.
+pub struct Fleet {
+    _loops: JoinSet<()>,
+    _folders: TempDir,
+}
+
+impl Fleet {
+    /// Starts the loops of enrolled agents, evenly over `spread`. They count time in `second`s, but are as
+    /// patient with a request as ever.
+    pub fn start(agents: &[Agent], at: SocketAddr, second: Duration, spread: Duration) -> Self {
+        let patience = Timing::default();
+        let timing =
+            Timing { connect: patience.connect, request: patience.request, ..Timing::scaled(second) };
+        // Where the databases lie, since a thousand identities are flushed to the disk.
+        let folders = tempfile::tempdir_in(database::base()).unwrap();
+        let host = Arc::new(Host::new(folders.path()));
+        let pause = spread / u32::try_from(agents.len()).unwrap();
+        let mut loops = JoinSet::new();
+        for (agent, place) in agents.iter().zip(0..) {
+            let folder = folders.path().join(agent.id.to_string());
+            let agent = running(agent, at, &folder, &host, &timing);
+            loops.spawn(async move {
+                sleep(pause * place).await;
+                agent.run(CancellationToken::new()).await;
+            });
+        }
+        Self { _loops: loops, _folders: folders }
+    }
+}
+
+fn running(agent: &Agent, at: SocketAddr, folder: &Path, host: &Arc<Host>, timing: &Timing) -> run::Agent {
+    let options = Options {
+        api_host: Some(format!("http://{at}")),
+        state_dir: Some(folder.join("state")),
+        runtime_dir: Some(folder.join("runtime")),
+        ..Options::default()
+    };
+    let config = Config::resolve(&options, PathBuf::new(), &Lines::default(), |_| None).unwrap();
+    let store = Store::new(&config.state_dir);
+    let credential = Token::parse(agent.me.token.as_deref().unwrap()).unwrap();
+    store.update(|identity| identity.settle(credential, None)).unwrap();
+    run::Agent {
+        client: Client::new(&config, timing).unwrap(),
+        store,
+        host: Arc::clone(host),
+        runtimes: Folder::new(&config.runtime_dir),
+        tokens: TokenSource::None,
+        expected: None,
+        timing: timing.clone(),
+        notifier: Notifier::off(),
+    }
+}

@@ -1,0 +1,153 @@
+//! What is stored, looked at and held behind the servers' backs. With letting time pass, the only SQL in
+//! tests.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use planasonix::domain::credential::{Agent as Credential, Hashed};
+use planasonix_wire::AgentId;
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use uuid::Uuid;
+
+/// What is stored of an agent's last beat: when it was, and its `active_jobs`.
+pub type LastBeat = (DateTime<Utc>, Option<i32>);
+
+async fn connect(database: &PgConnectOptions) -> PgConnection {
+    PgConnection::connect_with(database).await.unwrap()
+}
+
+/// The last beat of every agent that was heard of.
+pub async fn last_beats(database: &PgConnectOptions) -> HashMap<AgentId, LastBeat> {
+    let rows: Vec<(Uuid, DateTime<Utc>, Option<i32>)> = sqlx::query_as(
+        "SELECT agent_id, last_seen_at, active_jobs FROM agent_liveness WHERE last_seen_at IS NOT NULL",
+    )
+    .fetch_all(&mut connect(database).await)
+    .await
+    .unwrap();
+    rows.into_iter().map(|(agent, at, jobs)| (AgentId::from_uuid(agent), (at, jobs))).collect()
+}
+
+/// The audit trail of every agent, oldest first: types, each with its reason if it has one.
+pub async fn trails(database: &PgConnectOptions) -> HashMap<AgentId, Vec<(String, Option<String>)>> {
+    let rows: Vec<(Uuid, String, Option<String>)> =
+        sqlx::query_as("SELECT agent_id, type, reason FROM events WHERE agent_id IS NOT NULL ORDER BY id")
+            .fetch_all(&mut connect(database).await)
+            .await
+            .unwrap();
+    let mut trails: HashMap<_, Vec<_>> = HashMap::new();
+    for (agent, kind, reason) in rows {
+        trails.entry(AgentId::from_uuid(agent)).or_default().push((kind, reason));
+    }
+    trails
+}
+
+/// What Postgres says to everybody who would change the audit trail: the SQLSTATE for each way.
+pub async fn tamper_with_events(database: &PgConnectOptions) -> Vec<String> {
+    let mut connection = connect(database).await;
+    let mut told = Vec::new();
+    for way in [
+        "UPDATE events SET reason = 'x'",
+        "UPDATE events SET reason = 'x' WHERE false",
+        "DELETE FROM events",
+        "TRUNCATE events",
+        "INSERT INTO events SELECT * FROM events ON CONFLICT (id) DO UPDATE SET reason = 'x'",
+    ] {
+        let refused = sqlx::query(way).execute(&mut connection).await.unwrap_err();
+        told.push(refused.as_database_error().unwrap().code().unwrap().into_owned());
+    }
+    told
+}
+
+/// How many transactions this database has seen. Idle connections tell theirs with their next
+/// statement, and the control plane has one every five seconds.
+pub async fn transactions(database: &PgConnectOptions) -> i64 {
+    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    sqlx::query_scalar("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
+        .fetch_one(&mut connect(database).await)
+        .await
+        .unwrap()
+}
+
+/// A lock that somebody else holds until this is let go.
+pub struct Held(PgConnection);
+
+impl Held {
+    /// Holds an agent's liveness row, as a slow revocation would.
+    pub async fn agent(database: &PgConnectOptions, agent: AgentId) -> Self {
+        let mut connection = connect(database).await;
+        sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
+        sqlx::query("SELECT FROM agent_liveness WHERE agent_id = $1 FOR UPDATE")
+            .bind(agent.uuid())
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        Self(connection)
+    }
+
+    /// Holds back every flush, so that what beats meanwhile is stored by one.
+    pub async fn flushes(database: &PgConnectOptions) -> Self {
+        let mut connection = connect(database).await;
+        sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
+        sqlx::query("LOCK TABLE agent_liveness IN SHARE MODE").execute(&mut connection).await.unwrap();
+        Self(connection)
+    }
+
+    /// Holds the turn of the task that ages heartbeats, so that nobody has it.
+    pub async fn ageing(database: &PgConnectOptions) -> Self {
+        let mut connection = connect(database).await;
+        sqlx::query("SELECT pg_advisory_lock(hashtext('close_silent_runs'))")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        Self(connection)
+    }
+
+    pub async fn let_go(self) {
+        self.0.close().await.unwrap();
+    }
+}
+
+/// More agents than could be registered one by one, connected, with their credentials.
+pub async fn connected_agents(
+    database: &PgConnectOptions,
+    many: usize,
+) -> Vec<(AgentId, Hashed<Credential>)> {
+    let mut connection = connect(database).await;
+    let make = "WITH workspace AS (
+            INSERT INTO workspaces (slug, name) VALUES ('many', 'Many') RETURNING id
+        ), agent AS (
+            INSERT INTO agents (workspace_id, label, label_key, platform, status)
+            SELECT id, 'one of many', 'one of many', 'linux', 'active' FROM workspace, generate_series(1, $1)
+            RETURNING id, workspace_id
+        )
+        INSERT INTO agent_liveness (agent_id, workspace_id, credential, credential_expires_at, last_seen_at,
+                                    connected_since)
+        SELECT id, workspace_id, sha256(id::text::bytea), now() + interval '1 day', now(), now() FROM agent
+        RETURNING agent_id, credential";
+    // Somebody takes their heartbeats: the template, whose mark this is, may be days old.
+    sqlx::query("UPDATE control_plane SET alive_at = now()").execute(&mut connection).await.unwrap();
+    let rows: Vec<(Uuid, Vec<u8>)> =
+        sqlx::query_as(make).bind(i32::try_from(many).unwrap()).fetch_all(&mut connection).await.unwrap();
+    rows.into_iter()
+        .map(|(agent, digest)| (AgentId::from_uuid(agent), Hashed::from_stored(&digest).unwrap()))
+        .collect()
+}
+
+/// Lets Postgres count, as it does by itself now and then.
+pub async fn analyze(database: &PgConnectOptions) {
+    sqlx::query("ANALYZE agent_liveness").execute(&mut connect(database).await).await.unwrap();
+}
+
+/// Ends statements on this connection that take as long as the program would not wait.
+pub async fn limit_statements(connection: &mut PgConnection) {
+    sqlx::query("SET statement_timeout = '1500ms'").execute(connection).await.unwrap();
+}
+
+/// Makes a connected agent one that was silent for an hour.
+pub async fn fall_silent(connection: &mut PgConnection, agent: AgentId) {
+    sqlx::query("UPDATE agent_liveness SET last_seen_at = now() - interval '1 hour' WHERE agent_id = $1")
+        .bind(agent.uuid())
+        .execute(connection)
+        .await
+        .unwrap();
+}

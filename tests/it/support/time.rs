@@ -1,0 +1,51 @@
+//! Time passes in what is stored. With looking at rows, the only SQL in tests.
+
+use std::time::Duration;
+
+use planasonix_wire::AgentId;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+const AGENTS: [&str; 4] = [
+    "UPDATE agent_liveness
+     SET last_seen_at = last_seen_at - $1, connected_since = connected_since - $1,
+         credential_issued_at = credential_issued_at - $1, credential_expires_at = credential_expires_at - $1,
+         next_credential_issued_at = next_credential_issued_at - $1,
+         next_credential_expires_at = next_credential_expires_at - $1,
+         conflict_at = conflict_at - $1, conflict_noted_at = conflict_noted_at - $1,
+         slow_at = slow_at - $1
+     WHERE $2::uuid[] IS NULL OR agent_id = ANY($2)",
+    "UPDATE agent_credentials
+     SET expires_at = expires_at - $1, issued_at = issued_at - $1, used_at = used_at - $1,
+         retired_at = retired_at - $1
+     WHERE $2::uuid[] IS NULL OR agent_id = ANY($2)",
+    "UPDATE enrollment_tokens
+     SET expires_at = expires_at - $1, issued_at = issued_at - $1, used_at = used_at - $1,
+         superseded_at = superseded_at - $1
+     WHERE $2::uuid[] IS NULL OR agent_id = ANY($2)",
+    "UPDATE idempotency_keys SET created_at = created_at - $1
+     WHERE $2::uuid[] IS NULL OR agent_id = ANY($2)",
+];
+const ALL: [&str; 2] = [
+    "UPDATE api_keys SET expires_at = expires_at - $1, last_used_at = last_used_at - $1",
+    "UPDATE control_plane SET gap_started_at = gap_started_at - $1, gap_ended_at = gap_ended_at - $1",
+];
+
+/// For everything stored.
+pub async fn passes(database: &mut PgConnection, time: Duration) {
+    for shift in AGENTS {
+        let nobody_in_particular: Option<Vec<Uuid>> = None;
+        sqlx::query(shift).bind(time).bind(nobody_in_particular).execute(&mut *database).await.unwrap();
+    }
+    for shift in ALL {
+        sqlx::query(shift).bind(time).execute(&mut *database).await.unwrap();
+    }
+}
+
+/// For these agents alone.
+pub async fn passes_for(database: &mut PgConnection, agents: &[AgentId], time: Duration) {
+    let agents: Vec<_> = agents.iter().map(|agent| agent.uuid()).collect();
+    for shift in AGENTS {
+        sqlx::query(shift).bind(time).bind(&agents).execute(&mut *database).await.unwrap();
+    }
+}
