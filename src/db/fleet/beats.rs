@@ -167,7 +167,8 @@ pub async fn store_beats(
             FROM beat JOIN agent_liveness l ON l.agent_id = beat.agent_id
             WHERE (   (l.credential = beat.credential AND l.credential_expires_at > now())
                    OR (l.next_credential = beat.credential AND l.next_credential_expires_at > now()))
-              AND (l.last_seen_at IS NULL OR beat.resent
+              -- No interval is no rule: another replica's flush may have begun later and committed first.
+              AND ($15::float8 = 0 OR l.last_seen_at IS NULL OR beat.resent
                    OR l.last_seen_at <= now() - make_interval(secs => $15))
             ORDER BY l.agent_id
             FOR NO KEY UPDATE OF l SKIP LOCKED
