@@ -80,7 +80,8 @@ async fn through_real_proxies_it_is_the_client_s_whatever_the_client_writes() {
     let Ok(http) = http::builder().local_address(client).build() else { panic!("no client") };
     for header in [ForwardedHeader::XForwardedFor, ForwardedHeader::Forwarded] {
         let proxies = trusting(&["127.0.0.3", "127.0.0.4/31"], header);
-        let app = App::with(|settings| settings.admission.proxies = proxies).await;
+        // These proxies and no others are between.
+        let app = App::one_process(|settings| settings.admission.proxies = proxies).await;
         let Some(inner) = Haproxy::before(app.address, "127.0.0.4") else {
             println!("skipped: haproxy is not installed (Debian: apt-get install haproxy)");
             return;

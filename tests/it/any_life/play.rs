@@ -40,7 +40,7 @@ pub struct Play<'a> {
     agents: Vec<AgentId>,
     credentials: Vec<String>,
     tokens: Vec<String>,
-    remembered: Vec<Option<(Refusal, Instant)>>,
+    remembered: Vec<Vec<(Refusal, Instant)>>,
     story: String,
 }
 
@@ -237,15 +237,16 @@ impl<'a> Play<'a> {
         }
     }
 
-    /// A beat may be refused by what the replica learned a moment ago of the same dead credential.
+    /// A beat may be refused by what some replica learned a moment ago of the same dead credential.
     fn told_from_memory(&mut self, place: usize, truth: Refusal, answer: &Answer) -> Refusal {
         let code = answer.json()["error"]["code"].clone();
-        let told = match self.remembered[place] {
-            Some((before, since)) if code == before.1 && since.elapsed() < lifetime(before) => before,
-            _ => truth,
-        };
-        self.remembered[place] = Some((told, Instant::now()));
-        told
+        let remembered = &mut self.remembered[place];
+        let mut fresh = remembered.iter().filter(|(told, since)| since.elapsed() < lifetime(*told));
+        if let Some((told, _)) = fresh.find(|(told, _)| code == told.1) {
+            return *told;
+        }
+        remembered.push((truth, Instant::now()));
+        truth
     }
 
     async fn rotate(&mut self) {

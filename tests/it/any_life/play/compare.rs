@@ -38,7 +38,7 @@ impl Play<'_> {
             Issued::Token => self.tokens.push(text(&data["enrollment_token"]).to_owned()),
             Issued::Credential => {
                 self.credentials.push(text(&data["credential"]).to_owned());
-                self.remembered.push(None);
+                self.remembered.push(Vec::new());
             }
             Issued::Nothing => assert_eq!(data["enrollment_token"], Value::Null, "{}", self.told()),
         }
