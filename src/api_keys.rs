@@ -1,4 +1,7 @@
-//! How an API key comes to its secret. The slow hash is computed off the async threads.
+//! How an API key comes to its secret, and, in [`keyring`], whether what is presented is one. The slow hash is
+//! computed off the async threads.
+
+pub mod keyring;
 
 use planasonix_wire::{
     ApiKeyId,

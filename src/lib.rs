@@ -13,8 +13,8 @@
 //! - [`cli`]: the commands.
 //!
 //! [`config`], [`telemetry`] and [`lifecycle`] are used by the commands alone, which hand plain values
-//! down; [`entropy`] is where chance comes from, [`meter`] what is measured. What agents and server say to each other is in the crate
-//! `planasonix-wire`.
+//! down; [`entropy`] is where chance comes from, [`meter`] what is measured. What agents and server say to
+//! each other is in the crate `planasonix-wire`.
 
 pub mod entropy;
 pub mod meter;

@@ -18,10 +18,11 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    api_keys::keyring::Keyring,
     db::{Db, LaneSizes, fleet::BeatRules},
     domain::presence::Rhythm,
     enrollment::Lives,
-    http::{self, Admission, App, Parts, keyring::Keyring, limits::Limits, server},
+    http::{self, Admission, App, Parts, limits::Limits, server},
     installer::Installers,
     presence::{FleetSize, Presence},
     tasks::{Supervisor, census::Census, prune::Prune, reaper::Reaper, timer::every},

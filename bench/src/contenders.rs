@@ -19,6 +19,7 @@ use axum::{
 };
 use axum_server::Handle;
 use planasonix::{
+    api_keys::keyring::Keyring,
     cli::output,
     db::{Db, LaneSizes, fleet::BeatRules},
     domain::presence::{Rhythm, Sample},
@@ -27,7 +28,6 @@ use planasonix::{
         Admission, App, Parts, auth, edge,
         error::Problem,
         extract::{HEARTBEAT_BYTES, OptionalBody},
-        keyring::Keyring,
         limits::{self, Limits, Rates},
         remote_ip::Proxies,
         server,

@@ -26,8 +26,6 @@ const AT_ONCE: usize = 2;
 const MOST_WAITING: usize = 256;
 /// How often a key's use is written down.
 const SELDOM: Duration = Duration::from_mins(1);
-/// How long writing it down may take.
-const NOTE: Duration = Duration::from_millis(200);
 
 /// What this replica remembers of API keys.
 pub struct Keyring {
@@ -71,21 +69,25 @@ impl Keyring {
             StoredKey { revoked: true, .. } => Err(Error::ApiKeyRevoked),
             StoredKey { expired: true, .. } => Err(Error::ApiKeyExpired),
             _ => {
-                self.note_use(db, id).await;
+                self.note_use(db, id);
                 Ok((id, stored))
             }
         }
     }
 
-    /// Notes, at most once a minute, that a key is in use. Worth neither a request's failure nor its time.
-    async fn note_use(&self, db: &Db, id: ApiKeyId) {
+    /// Notes, at most once a minute, that a key is in use. Worth neither a request's failure nor its time, so
+    /// it goes on by itself, for as long as a request may wait on the database.
+    fn note_use(&self, db: &Db, id: ApiKeyId) {
         if self.used_lately.contains_key(&id) {
             return;
         }
         self.used_lately.insert(id, ());
-        if db.note_key_use(id, &Budget::new(NOTE)).await.is_err() {
-            self.used_lately.invalidate(&id);
-        }
+        let (db, used_lately) = (db.clone(), self.used_lately.clone());
+        tokio::spawn(async move {
+            if db.note_key_use(id, &Budget::default()).await.is_err() {
+                used_lately.invalidate(&id);
+            }
+        });
     }
 
     async fn verify(&self, key: &Arc<Plain<ApiKey>>, argon2: &str, budget: &Budget) -> Result<bool> {

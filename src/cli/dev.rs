@@ -20,17 +20,16 @@ use super::{
     serve::{bind, serve_metrics, settings},
 };
 use crate::{
-    api_keys,
+    api_keys::{self, keyring::Keyring},
     config::DevArgs,
     db::{Budget, Db, LaneSizes, schema, workspace::Rows},
-    dev::postgres::{Cluster, Durability, GuardCommand, Settings as ClusterSettings},
+    dev::postgres::{Cluster, Durability, GuardCommand, Settings as ClusterSettings, create_dirs},
     domain::{
         Scope,
         api_key::NewKey,
         credential::{ApiKey, Plain},
         page::PageSize,
     },
-    http::keyring::Keyring,
     installer::PublicUrl,
     lifecycle::{Service, stop_signal},
 };
@@ -76,7 +75,7 @@ fn own_url(mut address: SocketAddr) -> Result<PublicUrl, Failure> {
 /// Makes the data folder and holds it, so that two processes do not write one key file.
 fn lock(data_dir: &Path) -> Result<File, Failure> {
     let fail = |error: io::Error| Failure::new(format!("cannot use {}: {error}", data_dir.display()));
-    fs::create_dir_all(data_dir).map_err(fail)?;
+    create_dirs(data_dir)?;
     let path = data_dir.join("dev.lock");
     let mut file =
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(fail)?;
@@ -195,9 +194,9 @@ Paste this into another terminal: an agent is registered, enrolls, beats, and sh
   curl -sS $API/api/agents/connected -H "Authorization: Bearer $KEY"
   curl -sS $API/api/agents/$ID/health -H "Authorization: Bearer $KEY"
 
-How the real agent comes onto a host (once it is built):
+How the real agent comes onto a host, once it is built: the commands to paste there.
 
-  curl -sS $API/api/agents/manual-install/$ID -H "Authorization: Bearer $KEY"
+  curl -fsS $API/api/agents/manual-install/$ID -H "Authorization: Bearer $KEY" | grep -oE '"command":"([^"\]|\\.)*"' | sed 's/^"command":"//; s/"$//; s/\\\(.\)/\1/g'
 
 And then: it is revoked, its next heartbeat is refused, and it is let back in.
 

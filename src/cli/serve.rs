@@ -5,13 +5,17 @@ use std::{
     time::Duration,
 };
 
+use socket2::SockRef;
 use sqlx::postgres::PgConnectOptions;
 use tokio::time::{Instant, sleep};
 
 use super::{agent_programs::for_serve, failure::Failure, migrate::options};
 use crate::{
     config::{AdmissionArgs, AgentArgs, MetricsArgs, ServeArgs},
-    db::{LaneSizes, schema},
+    db::{
+        LaneSizes,
+        schema::{self, Mismatch},
+    },
     domain::Error,
     installer::Installers,
     lifecycle::{Service, Settings, raise_open_files, stop_signal},
@@ -21,6 +25,9 @@ use crate::{
 /// A database that starts beside us gets so long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// So many may wait to be taken in: a fleet that lost its server comes back all at once.
+const BACKLOG: i32 = 4_096;
+
 /// Serves until asked to stop.
 ///
 /// # Errors
@@ -29,10 +36,13 @@ pub async fn run(args: ServeArgs) -> Result<(), Failure> {
     let options = options(&args.database)?;
     let listener = bind("--listen", args.listen)?;
     serve_metrics(&args.metrics)?;
+    let before = await_schema(&options).await?;
     if args.migrate {
         schema::migrate(&options).await?;
+        schema::check(&options).await??;
+    } else {
+        before?;
     }
-    check_schema(&options).await?;
     let mut settings = settings(&args.agents, args.admission, args.shutdown_delay)?;
     settings.installers = for_serve(args.installers)?;
     raise_open_files();
@@ -66,7 +76,11 @@ pub fn settings(
 /// # Errors
 /// Somebody else has it, or it is not ours.
 pub fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).map_err(|error| {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        SockRef::from(&listener).listen(BACKLOG)?;
+        Ok(listener)
+    });
+    bound.map_err(|error| {
         Failure::new(format!("cannot listen on {address}: {error}; choose another with {flag}"))
     })
 }
@@ -84,7 +98,8 @@ pub fn serve_metrics(args: &MetricsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn check_schema(options: &PgConnectOptions) -> Result<(), Failure> {
+/// Whether the schema that is there will do, as soon as there is a database to ask.
+async fn await_schema(options: &PgConnectOptions) -> Result<Result<(), Mismatch>, Failure> {
     let deadline = Instant::now() + PATIENCE;
     let mut waiting = false;
     loop {
@@ -96,7 +111,7 @@ async fn check_schema(options: &PgConnectOptions) -> Result<(), Failure> {
                 waiting = true;
                 sleep(Duration::from_millis(250)).await;
             }
-            result => return Ok(result??),
+            result => return Ok(result?),
         }
     }
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use sqlx::{
-    PgConnection, PgPool, Postgres,
+    Connection, PgConnection, PgPool, Postgres,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions},
     raw_sql,
@@ -29,6 +29,8 @@ use crate::{
 
 const ACQUIRE: Duration = Duration::from_secs(1);
 const IDLE: Duration = Duration::from_mins(10);
+/// A connection that rested so long is asked for a sign of life first: the server may have gone meanwhile.
+const RESTED: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 3;
 
 /// What a session is pinned to: the isolation that the group commit relies on, a commit that means it,
@@ -99,8 +101,14 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(name: &'static str, connections: u32, options: &PgConnectOptions) -> Self {
-        let failures = Failures::default();
+    /// `failures` are those that all lanes to one server share.
+    pub(super) fn new(
+        name: &'static str,
+        connections: u32,
+        options: &PgConnectOptions,
+        failures: &Failures,
+    ) -> Self {
+        let failures = failures.clone();
         let pool = PgPoolOptions::new()
             .max_connections(connections)
             .min_connections(0)
@@ -109,9 +117,11 @@ impl Lane {
             .test_before_acquire(false)
             .before_acquire({
                 let failures = failures.clone();
-                move |_, connection| {
-                    let older = failures.since(connection.age);
-                    Box::pin(async move { Ok(!older) })
+                move |connection, history| {
+                    let older = failures.since(history.age);
+                    Box::pin(async move {
+                        Ok(!older && (history.idle_for < RESTED || connection.ping().await.is_ok()))
+                    })
                 }
             })
             .connect_lazy_with(options.clone());
@@ -250,9 +260,10 @@ impl Drop for Tether {
     }
 }
 
-/// When a connection last broke: those older than that may be as broken, so they are not used again.
+/// When a connection last broke: those older than that, in whatever lane, may be as broken, so they are not
+/// used again.
 #[derive(Clone, Default)]
-struct Failures(Arc<StdMutex<Option<Instant>>>);
+pub(super) struct Failures(Arc<StdMutex<Option<Instant>>>);
 
 impl Failures {
     fn note(&self) {

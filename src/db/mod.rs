@@ -56,12 +56,13 @@ impl Default for LaneSizes {
 impl Db {
     /// Prepares the lanes; no connection is made before it is wanted.
     pub fn new(options: PgConnectOptions, sizes: LaneSizes) -> Self {
-        let options = lane::pinned(options);
+        let (options, failures) = (lane::pinned(options), lane::Failures::default());
+        let lane = |name, connections| Lane::new(name, connections, &options, &failures);
         Self(Arc::new(Lanes {
-            reads: Lane::new("reads", sizes.reads, &options),
-            writes: Lane::new("writes", sizes.writes, &options),
-            barring: Lane::new("barring", 1, &options),
-            background: Lane::new("background", 1, &options),
+            reads: lane("reads", sizes.reads),
+            writes: lane("writes", sizes.writes),
+            barring: lane("barring", 1),
+            background: lane("background", 1),
             options,
         }))
     }

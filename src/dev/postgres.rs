@@ -35,6 +35,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use error::Error;
+#[cfg(unix)]
+pub use folder::create_dirs;
 pub use programs::{Programs, Search, Version};
 
 /// What a user of the private server asks for.

@@ -73,13 +73,19 @@ pub enum Error {
     #[error("a request with this Idempotency-Key is in progress; wait for its answer")]
     RequestInProgress,
 
-    #[error("too many requests; wait {} s", retry_after.as_secs())]
+    #[error("too many requests; wait {} s", whole_seconds(*retry_after))]
     RateLimited { retry_after: Duration },
 
     #[error("the service cannot answer now; the outcome of a write is unknown. Try again")]
     Unavailable(#[source] Cause),
     #[error("something went wrong on our side")]
     Internal(#[source] Cause),
+}
+
+/// Rounded up, and a second at least: what a caller is told to wait.
+pub fn whole_seconds(wait: Duration) -> u64 {
+    let rounded = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+    rounded.max(1)
 }
 
 fn no_installer(platform: Platform, there: &[Platform]) -> String {

@@ -90,9 +90,7 @@ impl Sample {
         self.slow.last_error.merge(last_error);
         self.instances.extend(later.instances);
     }
-}
 
-impl Sample {
     /// Takes a beat and where it came from.
     ///
     /// # Errors

@@ -118,6 +118,17 @@ fn too_large(headers: &HeaderMap) -> Option<Problem> {
     })
 }
 
+/// Logs what is ours. What passes by itself is a warning: a database that is away for a minute is thousands of
+/// them.
+fn log(problem: &Problem) {
+    let cause = problem.cause().map(|cause| cause.as_ref() as &(dyn std::error::Error + 'static));
+    match problem.status {
+        StatusCode::SERVICE_UNAVAILABLE => tracing::warn!(code = problem.code, cause, "failed"),
+        status if status.is_server_error() => tracing::error!(code = problem.code, cause, "failed"),
+        _ => {}
+    }
+}
+
 /// Renders a problem; to an agent also with what it does next, whoever raised the problem.
 fn envelope(mut response: Response, by_agent: bool, request_id: &str) -> Response {
     let Some(problem) = response.extensions_mut().remove::<Arc<Problem>>().and_then(Arc::into_inner) else {
@@ -125,13 +136,7 @@ fn envelope(mut response: Response, by_agent: bool, request_id: &str) -> Respons
     };
     let problem = if by_agent { problem.for_agent() } else { problem };
     meter::refusal(problem.code);
-    if problem.status.is_server_error() {
-        if let Some(cause) = problem.cause() {
-            tracing::error!(code = problem.code, cause = cause.as_ref(), "failed");
-        } else {
-            tracing::error!(code = problem.code, "failed");
-        }
-    }
+    log(&problem);
     let mut rendered = problem.render(request_id);
     for (name, value) in response.headers() {
         if *name != header::CONTENT_LENGTH {

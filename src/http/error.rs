@@ -9,15 +9,15 @@ use planasonix_wire::envelope::{Action, Detail, Error as ErrorJson, ErrorBody};
 
 use crate::domain::{
     Error,
-    error::Cause,
+    error::{Cause, whole_seconds},
     invalid::{BadField, Invalid},
 };
 
 /// How long a caller is asked to wait when the service cannot answer.
-const RETRY_AFTER_SECONDS: u32 = 1;
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// The same where only the service's operator can help.
-const RETRY_AFTER_RESTART_SECONDS: u32 = 3600;
+const RETRY_AFTER_RESTART_SECONDS: u64 = 3600;
 
 /// An error as a response: what is told, and apart from it, what is only logged.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Problem {
     message: String,
     details: Vec<Detail>,
     action: Option<Action>,
-    retry_after: Option<u32>,
+    retry_after: Option<u64>,
     cause: Option<Cause>,
 }
 
@@ -45,6 +45,12 @@ impl Problem {
             retry_after: None,
             cause: None,
         }
+    }
+
+    /// The service cannot answer, for a reason that may be told; asking again may help.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message);
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..problem }
     }
 
     /// A body that is not JSON.
@@ -161,9 +167,7 @@ impl From<Error> for Problem {
             }
             Error::NoPublicUrl => Self { retry_after: Some(RETRY_AFTER_RESTART_SECONDS), ..problem },
             Error::RateLimited { retry_after } => {
-                let seconds = retry_after.as_secs_f64().ceil().max(1.0);
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-                Self { retry_after: Some(seconds as u32), ..problem }
+                Self { retry_after: Some(whole_seconds(retry_after)), ..problem }
             }
             Error::Internal(cause) => Self { cause: Some(cause), ..problem },
             _ => problem,

@@ -1,6 +1,6 @@
 //! Is the process alive, is it ready. Public.
 
-use axum::{extract::State, http::StatusCode};
+use axum::extract::State;
 use planasonix_wire::envelope::Data;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -40,8 +40,6 @@ pub async fn readyz(State(app): State<App>) -> Result<Answer<Data<Probe>>, Probl
         return Err(Error::Unavailable("the process is about to stop".into()).into());
     }
     let schema = app.db.check_schema(&Budget::default()).await?;
-    schema.map_err(|mismatch| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", mismatch.to_string())
-    })?;
+    schema.map_err(|mismatch| Problem::unavailable(mismatch.to_string()))?;
     Ok(Answer::ok(OK))
 }

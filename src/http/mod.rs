@@ -12,7 +12,6 @@ pub mod error;
 pub mod extract;
 pub mod health;
 pub mod json;
-pub mod keyring;
 pub mod limits;
 pub mod metrics;
 pub mod openapi;
@@ -36,12 +35,12 @@ use self::{
     cors::Origin,
     edge::AgentPaths,
     error::Problem,
-    keyring::Keyring,
     limits::{Limits, Rates},
     openapi::Document,
     remote_ip::Proxies,
 };
 use crate::{
+    api_keys::keyring::Keyring,
     db::Db,
     domain::presence::Rhythm,
     enrollment::Lives,

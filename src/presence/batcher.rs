@@ -17,8 +17,11 @@ use crate::{
         sqlstate,
     },
     domain::presence::Refusal,
-    meter,
+    meter::{self, Used},
 };
+
+/// What the flusher's one connection is called beside the database's other lanes.
+const LANE: &str = "heartbeats";
 
 /// How long a statement may take before its connection is given up.
 const STATEMENT: Duration = Duration::from_millis(1_600);
@@ -64,6 +67,7 @@ impl Flusher {
                 if marked {
                     self.flush(batch).await;
                 } else {
+                    meter::flush(batch.len(), now.elapsed(), false);
                     self.put_back(batch);
                 }
                 continue;
@@ -89,10 +93,10 @@ impl Flusher {
     /// that is settled. A flush waits for it: after an outage it goes by the gap that the mark finds.
     async fn mark_alive(&mut self, now: Instant) -> bool {
         let window = self.rules.window;
-        let shed = self.shared.queue().has_shed() && !self.away;
+        let shed = self.shared.queue().take_shed() && !self.away;
         if !shed
             && self
-                .on_connection(async |connection| fleet::mark_alive(connection, window).await)
+                .on_connection("mark_alive", async |connection| fleet::mark_alive(connection, window).await)
                 .await
                 .is_err()
         {
@@ -144,7 +148,10 @@ impl Flusher {
                 resent: entry.resent,
             })
             .collect();
-        self.on_connection(async |connection| fleet::store_beats(connection, &beats, rules).await).await
+        self.on_connection("store_beats", async |connection| {
+            fleet::store_beats(connection, &beats, rules).await
+        })
+        .await
     }
 
     async fn settle(&mut self, batch: Vec<Entry>, stored: Vec<fleet::Stored>) {
@@ -168,10 +175,15 @@ impl Flusher {
         }
         let news = slow::news(texts);
         if !news.is_empty() {
-            // What could not be stored is still news to the next beat.
-            let _ = self
-                .on_connection(async |connection| fleet::store_slow_fields(connection, &news).await)
+            let stored = self
+                .on_connection("store_slow_fields", async |connection| {
+                    fleet::store_slow_fields(connection, &news).await
+                })
                 .await;
+            // Otherwise it is still news to the next beat.
+            if let Err(Failure::Poisoned(error)) = stored {
+                tracing::error!(%error, "unstorable texts of heartbeats");
+            }
         }
     }
 
@@ -181,7 +193,9 @@ impl Flusher {
         let credentials: Vec<_> = entries.iter().map(|entry| entry.key.credential).collect();
         let min_interval = self.rules.min_interval;
         let Ok(explained) = self
-            .on_connection(async |connection| fleet::explain(connection, &credentials, min_interval).await)
+            .on_connection("explain", async |connection| {
+                fleet::explain(connection, &credentials, min_interval).await
+            })
             .await
         else {
             return entries.into_iter().for_each(|entry| entry.answer(Outcome::Unknown));
@@ -202,10 +216,23 @@ impl Flusher {
         self.shared.queue().put_back(entries, Instant::now());
     }
 
-    /// Runs a statement on the one connection, made anew where need be. A connection on which anything
-    /// failed or took too long is closed.
+    /// Runs a statement on the one connection. `name` is for the metrics.
     async fn on_connection<T>(
         &mut self,
+        name: &'static str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
+    ) -> Result<T, Failure> {
+        let started = Instant::now();
+        let result = self.try_on_connection(started, work).await;
+        meter::statement(LANE, name, started.elapsed(), !matches!(result, Err(Failure::Passing)));
+        result
+    }
+
+    /// The same, on a connection made anew where need be. One on which anything failed or took too long is
+    /// closed.
+    async fn try_on_connection<T>(
+        &mut self,
+        started: Instant,
         work: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<T, Failure> {
         let mut connection = match self.connection.take() {
@@ -216,6 +243,7 @@ impl Flusher {
                 Err(elapsed) => return Err(self.note_failure(&elapsed).await),
             },
         };
+        let _used = Used::after(started.elapsed(), LANE, 1);
         match timeout(STATEMENT, work(&mut connection)).await {
             Ok(Ok(done)) => {
                 self.connection = Some(connection);

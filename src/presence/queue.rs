@@ -188,7 +188,7 @@ impl Queue {
     }
 
     /// Whether a good beat had to be turned away since this was last asked.
-    pub(super) fn has_shed(&mut self) -> bool {
+    pub(super) fn take_shed(&mut self) -> bool {
         std::mem::take(&mut self.shed)
     }
 

@@ -201,7 +201,10 @@ pub(super) fn new_log(path: &Path) -> Result<File, Error> {
 }
 
 /// Like `create_dir_all`, but what root makes lets Postgres's user through whatever root's umask.
-fn create_dirs(dir: &Path) -> Result<(), Error> {
+///
+/// # Errors
+/// A folder cannot be made.
+pub fn create_dirs(dir: &Path) -> Result<(), Error> {
     let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
     for dir in missing.into_iter().rev() {
         match fs::create_dir(dir) {

@@ -1,6 +1,10 @@
 //! `planasonix dev`: a first look, interrupted in every way.
 
-use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
 
 use nix::sys::signal::Signal;
 use serde_json::json;
@@ -110,11 +114,36 @@ async fn a_lost_key_is_replaced_and_that_is_said() {
 }
 
 #[tokio::test]
+async fn a_umask_that_keeps_everybody_out_does_not_keep_out_postgres() {
+    let home = Sandbox::new();
+    fs::remove_dir(&home.dir).unwrap();
+    let (program, folder) = (env!("CARGO_BIN_EXE_planasonix"), home.dir.display());
+    let command = format!("umask 077; exec {program} dev --listen 127.0.0.1:0 --data-dir {folder}");
+    let running = Program::at(Path::new("/bin/sh"), &["-c", &command]).start();
+    register(&newcomer(&running)).await.data(201);
+    assert!(running.stop().status.success());
+}
+
+#[tokio::test]
 async fn the_database_of_another_project_is_left_alone() {
     let home = Sandbox::new();
     let production = "postgres://user:password@127.0.0.1:1/production";
     let running = dev(&home).variable("DATABASE_URL", production).start();
     register(&newcomer(&running)).await.data(201);
+}
+
+/// What a POSIX shell prints, line by line.
+fn pasted(script: &str) -> Vec<String> {
+    let output = std::process::Command::new("sh").args(["-c", script]).output().unwrap();
+    println!("{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+/// The commands that install this agent, as the API's JSON has them.
+async fn install_commands(newcomer: &Caller, agent: &str) -> Vec<String> {
+    let manual = newcomer.get(&format!("/api/agents/manual-install/{agent}")).await.data(200);
+    let steps = manual["steps"].as_array().unwrap();
+    steps.iter().map(|step| step["command"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -124,17 +153,33 @@ async fn the_printed_lines_do_what_they_say() {
     let said = running.until_it_says(END_OF_WELCOME);
     let script: String =
         said.lines().filter_map(|line| Some(format!("{}; echo\n", line.strip_prefix("  ")?))).collect();
-    let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed = pasted(&script);
     let answers: Vec<serde_json::Value> =
-        printed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    assert_eq!(answers.len(), 7, "{printed}{}", String::from_utf8_lossy(&output.stderr));
+        printed.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    assert_eq!(answers.len(), 6, "{printed:?}");
     assert_eq!(answers[0]["data"]["accepts_work"], true);
     assert_eq!(answers[1]["data"][0]["label"], "first-agent");
     assert_eq!(answers[2]["data"]["status"], "healthy");
-    let step = answers[3]["data"]["steps"][0]["command"].as_str().unwrap();
-    assert!(step.contains(&format!("\"http://{}/api/agents/installer/agt_", running.address())), "{step}");
-    assert_eq!(answers[4]["data"]["status"], "revoked");
-    assert_eq!(answers[5]["error"]["code"], "agent_revoked");
-    assert_eq!(answers[6]["data"]["status"], "pending");
+    assert_eq!(answers[3]["data"]["status"], "revoked");
+    assert_eq!(answers[4]["error"]["code"], "agent_revoked");
+    assert_eq!(answers[5]["data"]["status"], "pending");
+
+    let agent = answers[5]["data"]["id"].as_str().unwrap();
+    for command in install_commands(&newcomer(&running), agent).await {
+        assert!(printed.contains(&command), "{command} is not in {printed:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_readme_s_first_session_prints_the_commands_to_paste() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, session) = readme.split_once("## A first session").unwrap();
+    let block = session.split("```").nth(1).unwrap().strip_prefix("sh\n").unwrap();
+    let home = Sandbox::new();
+    let running = dev(&home).start();
+    let newcomer = newcomer(&running);
+    let (api, key) = (&newcomer.base, newcomer.token.as_ref().unwrap());
+    let printed = pasted(&format!("API={api} KEY={key}\n{block}"));
+    let agent = newcomer.get("/api/agents").await.ids().remove(0);
+    assert_eq!(printed, install_commands(&newcomer, &agent).await);
 }

@@ -5,7 +5,7 @@ use std::iter;
 use serde_json::{Value, json};
 
 use super::{on, serve};
-use crate::support::{Answer, actors::Caller, database::Database, http};
+use crate::support::{Answer, actors::Caller, ask::eventually, database::Database, http};
 
 async fn call(base: &str, key: &str, path: &str) -> Answer {
     let caller = Caller { http: http::client(), base: base.to_owned(), token: Some(key.to_owned()) };
@@ -40,7 +40,11 @@ async fn a_key_works_until_it_is_revoked() {
     call(&base, secret, "/api/agents").await.data(200);
 
     let list = ["api-key", "list", "--workspace=acme", "--json"];
-    let listed = on(&database, &list).run().json();
+    let listed = eventually(async || {
+        let listed = on(&database, &list).run().json();
+        listed["last_used_at"].is_string().then_some(listed)
+    })
+    .await;
     let expected = json!({"id": id, "name": "ci", "prefix": created["prefix"], "scopes": ["agents:read", "agents:write"],
         "last_used_at": listed["last_used_at"], "expires_at": null});
     assert_eq!(listed, expected);

@@ -27,9 +27,13 @@ async fn no_command_takes_an_empty_database() {
 
 #[tokio::test]
 async fn serve_brings_the_schema_along_when_it_is_told_to() {
-    let database = Database::empty().await;
-    serve(&database, &["--migrate"]).start().until_serving();
-    serve(&database, &[]).start().until_serving();
+    let flag = Database::empty().await;
+    serve(&flag, &["--migrate"]).start().until_serving();
+    serve(&flag, &[]).start().until_serving();
+    for yes in ["true", "1"] {
+        let variable = Database::empty().await;
+        serve(&variable, &[]).variable("PLANASONIX_MIGRATE", yes).start().until_serving();
+    }
 }
 
 #[tokio::test]
