@@ -82,6 +82,18 @@ async fn a_host_that_takes_over_from_a_silent_one_is_no_conflict() {
 }
 
 #[tokio::test]
+async fn a_name_that_was_taken_back_is_no_conflict() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let agent = acme.agent("renamed").await;
+    beat(&agent, "first").await;
+    agent.heartbeat(&json!({"instance_id": null})).await.data(200);
+    beat(&agent, "second").await;
+    assert_reasons(&acme, &agent, "healthy", json!([])).await;
+    assert_eq!(conflicts(&acme, &agent).await.len(), 0);
+}
+
+#[tokio::test]
 async fn a_host_that_enrolls_anew_is_no_conflict() {
     let app = App::start().await;
     let acme = app.workspace("acme").await;

@@ -119,8 +119,9 @@ impl Agents<'_> {
                 UPDATE agent_credentials SET retired_at = now(), retired_reason = 'revoked'
                 WHERE agent_id = $1 AND retired_at IS NULL
              ), tokens AS (
+                -- A used one too: until now it could fetch the installer.
                 UPDATE enrollment_tokens SET superseded_at = now()
-                WHERE agent_id = $1 AND used_at IS NULL AND superseded_at IS NULL
+                WHERE agent_id = $1 AND superseded_at IS NULL
              )
              UPDATE agents
              SET status = 'revoked', revoked_at = now(), revoke_reason = $2, first_pending = false

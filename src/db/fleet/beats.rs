@@ -52,13 +52,14 @@ pub struct Stored {
     pub now: DateTime<Utc>,
 }
 
-/// Which of the numbers a beat brings, as bits; the others keep their stored value.
+/// Which of its fields a beat brings, as bits; the others keep their stored value.
 mod patched {
     pub(super) const CPU_PERCENT: i32 = 1;
     pub(super) const MEMORY_PERCENT: i32 = 2;
     pub(super) const DISK_FREE_GB: i32 = 4;
     pub(super) const ACTIVE_JOBS: i32 = 8;
     pub(super) const QUEUE_DEPTH: i32 = 16;
+    pub(super) const INSTANCE_ID: i32 = 32;
 }
 
 /// The columns of a flush, as the arrays that the statement takes.
@@ -91,7 +92,8 @@ impl Columns {
                 | bit(&figures.memory_percent, patched::MEMORY_PERCENT)
                 | bit(&figures.disk_free_gb, patched::DISK_FREE_GB)
                 | bit(&figures.active_jobs, patched::ACTIVE_JOBS)
-                | bit(&figures.queue_depth, patched::QUEUE_DEPTH),
+                | bit(&figures.queue_depth, patched::QUEUE_DEPTH)
+                | bit(&beat.sample.slow.instance_id, patched::INSTANCE_ID),
         );
         self.cpu_percent.push(figures.cpu_percent.set().copied());
         self.memory_percent.push(figures.memory_percent.set().copied());
@@ -191,7 +193,7 @@ pub async fn store_beats(
                 clock_skew_ms = CASE WHEN sent_at_ms IS NULL THEN l.clock_skew_ms ELSE
                     GREATEST(-86400000, LEAST(86400000,
                         sent_at_ms - floor(extract(epoch FROM now()) * 1000)::int8))::int4 END,
-                instance_id = COALESCE(chosen.instance_id, l.instance_id),
+                instance_id = CASE WHEN patched & 32 > 0 THEN chosen.instance_id ELSE l.instance_id END,
                 conflict_at = CASE WHEN rival IS NULL THEN l.conflict_at ELSE now() END,
                 conflict_noted_at = CASE WHEN rival IS NULL OR NOT may_note THEN l.conflict_noted_at
                                          ELSE now() END,

@@ -68,7 +68,7 @@ pub async fn download(
 
 async fn find(caller: &Installing, app: &App, path: InstallerPath) -> Result<(AgentId, Package)> {
     let platform = path.platform?;
-    let id = caller.agent(path.agent)?;
+    let id = caller.agent(path.agent).await?;
     let agent =
         caller.workspace.read("installer", |mut rows| async move { rows.agents().get(id).await }).await?;
     may_be_operated(agent.status)?;

@@ -26,7 +26,7 @@ pub async fn instructions(
 }
 
 async fn find(caller: &Installing, app: &App, path: AgentPath) -> Result<ManualInstall> {
-    let id = caller.agent(path)?;
+    let id = caller.agent(path).await?;
     let agent = caller
         .workspace
         .read("manual_install", |mut rows| async move { rows.agents().get(id).await })

@@ -5,8 +5,11 @@ use planasonix_wire::AgentId;
 
 use super::{AgentSelf, Presented, Writer, attempt, authorise, presented_by};
 use crate::{
-    db::{Budget, Workspace},
-    domain::{Actor, Error, Scope},
+    db::{Budget, Workspace, workspace::Rows},
+    domain::{
+        Actor, Error, Scope,
+        credential::{Agent, Hashed},
+    },
     http::{App, error::Problem, extract::AgentPath},
 };
 
@@ -18,16 +21,27 @@ pub struct Installing {
     /// The caller, for the audit trail.
     pub actor: Actor,
     only: Option<AgentId>,
+    credential: Option<Hashed<Agent>>,
 }
 
 impl Installing {
-    /// The id of the agent that the path names, if the caller may install it.
+    /// The id of the agent that the path names, if the caller may install it. An agent has used its credential
+    /// then, as on every other route.
     ///
     /// # Errors
-    /// [`Error::AgentNotFound`]: to who holds an agent's secret there is no other.
-    pub fn agent(&self, path: AgentPath) -> Result<AgentId, Error> {
+    /// [`Error::AgentNotFound`]: to who holds an agent's secret there is no other. The refusal that an agent's
+    /// credential calls for; and those of the database.
+    pub async fn agent(&self, path: AgentPath) -> Result<AgentId, Error> {
         let id = path.id()?;
-        if self.only.is_none_or(|only| only == id) { Ok(id) } else { Err(Error::AgentNotFound) }
+        if self.only.is_some_and(|only| only != id) {
+            return Err(Error::AgentNotFound);
+        }
+        if let Some(credential) = self.credential {
+            let authenticate =
+                |mut rows: Rows| async move { rows.credentials().authenticate(id, credential).await };
+            self.workspace.write("authenticate", authenticate).await?;
+        }
+        Ok(id)
     }
 
     /// An error as this caller is told it: with what to do next, unless an operator asks.
@@ -45,7 +59,7 @@ impl FromRequestParts<App> for Installing {
             by_token(parts, app).await.map_err(|error| Problem::from(error).for_agent())
         } else {
             let Writer { workspace, actor } = authorise(parts, app, Scope::AgentsRead).await?;
-            Ok(Self { workspace, actor, only: None })
+            Ok(Self { workspace, actor, only: None, credential: None })
         }
     }
 }
@@ -62,6 +76,7 @@ async fn by_token(parts: &Parts, app: &App) -> Result<Installing, Error> {
         workspace: app.db.workspace(workspace, budget),
         actor: Actor::Agent(agent),
         only: Some(agent),
+        credential: None,
     })
 }
 
@@ -73,9 +88,10 @@ impl FromRequestParts<App> for InstallingOrSelf {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         if matches!(presented_by(parts), Presented::Agent(_)) {
-            let AgentSelf { workspace, agent, .. } =
+            let AgentSelf { workspace, credential, agent } =
                 AgentSelf::from_request_parts(parts, app).await.map_err(Problem::for_agent)?;
-            Ok(Self(Installing { workspace, actor: Actor::Agent(agent), only: Some(agent) }))
+            let (actor, only, credential) = (Actor::Agent(agent), Some(agent), Some(credential));
+            Ok(Self(Installing { workspace, actor, only, credential }))
         } else {
             Installing::from_request_parts(parts, app).await.map(Self)
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use planasonix::domain::agent::ReenablePolicy;
+use reqwest::Method;
 use serde_json::json;
 
 use crate::support::{
@@ -48,6 +49,12 @@ async fn whatever_the_credential_was_first_used_for_ends_the_right_to_another() 
         enroll(&pending, "k").await.error(401, "enrollment_token_used");
         agent.beat().await;
     }
+    let pending = acme.register("installer").await;
+    let agent = holder(&pending, &enroll(&pending, "k").await);
+    let installer = format!("/api/agents/installer/{}/linux", pending.id);
+    assert_eq!(agent.me.send(agent.me.request(Method::HEAD, &installer)).await.status, 200);
+    enroll(&pending, "k").await.error(401, "enrollment_token_used");
+    agent.beat().await;
 }
 
 #[tokio::test]

@@ -72,6 +72,7 @@ async fn nothing_installs_a_revoked_agent_until_it_is_enabled() {
     assert_eq!(refused["action"], "stop");
     let enabled = acme.operator.post_nothing(&format!("/api/agents/enable/{}", used.id)).await.data(200);
     assert_may(&acme.operator, used.id).await;
+    assert_refused(&used.token, used.id, 401, "enrollment_token_invalid", Some("re_enroll")).await;
     agent.with(&enabled).me.bundle(used.id, "linux").await;
     let refused = agent.me.get(&path(used.id, "linux")).await.error(403, "credential_rotated");
     assert_eq!(refused["action"], "re_enroll");
@@ -87,7 +88,9 @@ async fn an_agent_fetches_its_own_installer_and_not_the_instructions() {
     }
     agent.me.manual(agent.id).await.error(401, "unauthenticated");
     let next = agent.rotate().await;
+    agent.me.bundle(agent.id, "linux").await;
     next.me.bundle(agent.id, "linux").await;
+    assert_eq!(agent.refused("credential_rotated").await, "re_enroll");
 }
 
 #[tokio::test]
