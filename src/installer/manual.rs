@@ -49,7 +49,7 @@ fn by_curl(source: &str) -> String {
 }
 
 fn sum(sha256: &str) -> String {
-    format!(r"printf '%s  %s\n' {sha256} planasonix-agent.tar.gz")
+    format!(r#"printf '%s  %s\n' {sha256} "$d/planasonix-agent.tar.gz""#)
 }
 
 /// What the script takes from the environment: the token, and the way out of a network that lets nobody out
@@ -57,12 +57,15 @@ fn sum(sha256: &str) -> String {
 const KEPT: &str = "PLANASONIX_ENROLLMENT_TOKEN,PLANASONIX_CA_FILE,\
                     HTTPS_PROXY,https_proxy,HTTP_PROXY,http_proxy,NO_PROXY,no_proxy";
 
-/// As root the script is run directly: a small host may have no sudo.
+/// In a folder of its own, which goes afterwards: what was checked is what runs, also where others may write. As
+/// root the script is run directly: a small host may have no sudo.
 fn from_tar(check: &str) -> String {
     format!(
-        "{check} && tar -xzf planasonix-agent.tar.gz && export PLANASONIX_ENROLLMENT_TOKEN && \
-         if [ \"$(id -u)\" -eq 0 ]; then ./planasonix-agent/install.sh; \
-         else sudo --preserve-env={KEPT} ./planasonix-agent/install.sh; fi"
+        "(d=$(mktemp -d \"$PWD/planasonix-agent.XXXXXX\") && trap 'rm -rf \"$d\"' EXIT && \
+         cp planasonix-agent.tar.gz \"$d\" && {check} && tar -xzf \"$d/planasonix-agent.tar.gz\" -C \"$d\" && \
+         export PLANASONIX_ENROLLMENT_TOKEN && if [ \"$(id -u)\" -eq 0 ]; \
+         then \"$d/planasonix-agent/install.sh\"; \
+         else sudo --preserve-env={KEPT} \"$d/planasonix-agent/install.sh\"; fi)"
     )
 }
 
@@ -78,12 +81,16 @@ fn by_powershell(source: &str) -> String {
     )
 }
 
+/// The same, in the user's folder for temporary files.
 fn from_zip(sha256: &str) -> String {
     format!(
-        "& {{ $ErrorActionPreference = 'Stop'; \
-         if ((Get-FileHash -Algorithm SHA256 planasonix-agent.zip).Hash -ne '{sha256}') \
+        "& {{ $ErrorActionPreference = 'Stop'; $d = Join-Path $env:TEMP ([guid]::NewGuid()); \
+         New-Item -ItemType Directory -Path $d | Out-Null; try {{ \
+         Copy-Item planasonix-agent.zip $d; $zip = Join-Path $d planasonix-agent.zip; \
+         if ((Get-FileHash -Algorithm SHA256 $zip).Hash -ne '{sha256}') \
          {{ throw 'planasonix-agent.zip is not what was to be downloaded' }}; \
-         Expand-Archive -Force -Path planasonix-agent.zip -DestinationPath .; \
-         powershell.exe -NoProfile -ExecutionPolicy Bypass -File .\\planasonix-agent\\install.ps1 }}"
+         Expand-Archive -Path $zip -DestinationPath $d; \
+         powershell.exe -NoProfile -ExecutionPolicy Bypass -File (Join-Path $d planasonix-agent\\install.ps1) }} \
+         finally {{ Remove-Item -Recurse -Force $d }} }}"
     )
 }

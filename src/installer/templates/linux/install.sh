@@ -8,7 +8,9 @@ readonly home=/opt/planasonix-agent
 readonly agent=$home/planasonix-agent
 readonly link=/usr/local/bin/planasonix-agent
 readonly conf=/etc/planasonix-agent/agent.conf
+readonly ca=/etc/planasonix-agent/ca.pem
 readonly state=/var/lib/planasonix-agent
+readonly presence=/run/planasonix-agent/agent.json
 readonly unit=/etc/systemd/system/planasonix-agent.service
 readonly script=/etc/init.d/planasonix-agent
 readonly seconds_to_connect=15
@@ -69,6 +71,12 @@ check_host() {
     bundle=$(cd -- "$(dirname -- "$0")" && pwd)
     find_binary
     [ -f "$bundle/agent.conf" ] || fail 'the bundle lacks agent.conf; download it again'
+    if [ -e "$link" ] || [ -L "$link" ]; then
+        [ "$(readlink "$link" || true)" = "$agent" ] ||
+            fail "$link is there and is not ours: move it away and run this again"
+    fi
+    [ -z "${PLANASONIX_CA_FILE-}" ] || [ -r "$PLANASONIX_CA_FILE" ] ||
+        fail "cannot read the file that PLANASONIX_CA_FILE names: $PLANASONIX_CA_FILE"
     if [ -z "$token" ] && ! grep -q '"credential": *"' "$state/identity.json" 2>/dev/null; then
         fail 'this host is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give --token-file FILE'
     fi
@@ -146,21 +154,30 @@ put_files() {
     folder "${conf%/*}" 755 root
     folder "$state" 700 "$user"
     [ -d "${link%/*}" ] || folder "${link%/*}" 755 root
+    put_ca_file
     put_conf
     put "$binary" "$agent" 755
     put "$bundle/uninstall.sh" "$home/uninstall.sh" 755
-    if [ "$(readlink "$link" || true)" != "$agent" ]; then
-        [ ! -e "$link" ] || fail "$link is there and is not ours: move it away and run this again"
-        ln -s "$agent" "$link"
-    fi
+    [ -L "$link" ] || ln -s "$agent" "$link"
 }
 
-# The host's configuration is its operator's: a bundle brings the first one only.
+# The host's configuration is its operator's: a bundle brings the first one only. Authorities that were forgotten at
+# the first run, which could not enroll then, are added.
 put_conf() {
     if [ ! -f "$conf" ]; then
-        put "$bundle/agent.conf" "$conf" 644
-        keep_proxy
+        cp "$bundle/agent.conf" "$conf.new"
+        chmod 644 "$conf.new"
+        keep_settings "$conf.new" HTTPS_PROXY HTTP_PROXY NO_PROXY PLANASONIX_CA_FILE
+        mv -f "$conf.new" "$conf"
+        say "installed $conf"
+        changed=yes
         return 0
+    fi
+    if [ -n "${PLANASONIX_CA_FILE-}" ] && ! grep -q '^PLANASONIX_CA_FILE=' "$conf"; then
+        cp -p "$conf" "$conf.new"
+        keep_settings "$conf.new" PLANASONIX_CA_FILE
+        mv -f "$conf.new" "$conf"
+        changed=yes
     fi
     for name in PLANASONIX_API_HOST PLANASONIX_AGENT_ID; do
         ours=$(sed -n "s/^$name=//p" "$conf")
@@ -169,24 +186,25 @@ put_conf() {
     done
 }
 
-# The agent, and its service, run in other folders than this one.
-resolve_ca_file() {
-    case ${PLANASONIX_CA_FILE-} in
-        '' | /*) ;;
-        *) export PLANASONIX_CA_FILE="$PWD/$PLANASONIX_CA_FILE" ;;
-    esac
+# A copy of our own: the service sees neither a home folder nor anybody's temporary files.
+put_ca_file() {
+    [ -n "${PLANASONIX_CA_FILE-}" ] || return 0
+    put "$PLANASONIX_CA_FILE" "$ca" 644
+    export PLANASONIX_CA_FILE="$ca"
 }
 
-# Who needs a proxy to fetch the bundle needs it to enroll, and so does the service.
-keep_proxy() {
-    for name in HTTPS_PROXY HTTP_PROXY NO_PROXY PLANASONIX_CA_FILE; do
+# keep_settings DRAFT NAME…: who needs a proxy to fetch the bundle needs it to enroll, and so does the service.
+keep_settings() {
+    draft=$1
+    shift
+    for name in "$@"; do
         value=$(printenv "$name" || printenv "$(echo "$name" | tr '[:upper:]' '[:lower:]')" || true)
         [ -n "$value" ] || continue
-        ! grep -q "^$name=" "$conf" || continue
+        ! grep -q "^$name=" "$draft" || continue
         # It may hold a password.
-        chmod 640 "$conf"
-        chgrp "$user" "$conf"
-        printf '%s=%s\n' "$name" "$value" >>"$conf"
+        chmod 640 "$draft"
+        chgrp "$user" "$draft"
+        printf '%s=%s\n' "$name" "$value" >>"$draft"
         say "kept $name in $conf"
     done
 }
@@ -204,7 +222,25 @@ as_user() {
 enroll() {
     enrolled=yes
     [ -n "$token" ] || return 0
-    printf '%s\n' "$token" | (cd / && as_user "$agent" enroll --token-file -) || enrolled=no
+    if ! printf '%s\n' "$token" | (cd / && as_user "$agent" enroll --token-file -); then
+        enrolled=no
+        return 0
+    fi
+    name_agent
+}
+
+# A host that was registered anew is another agent than the one that its configuration names.
+name_agent() {
+    named=$(sed -n 's/^PLANASONIX_AGENT_ID=//p' "$conf")
+    is=$(sed -n 's/.*"agent_id": *"\([^"]*\)".*/\1/p' "$state/identity.json" | head -n 1)
+    if [ -z "$named" ] || [ -z "$is" ] || [ "$named" = "$is" ]; then
+        return 0
+    fi
+    cp -p "$conf" "$conf.new"
+    sed "s/^PLANASONIX_AGENT_ID=.*/PLANASONIX_AGENT_ID=$is/" "$conf" >"$conf.new"
+    mv -f "$conf.new" "$conf"
+    say "$conf names $is now"
+    changed=yes
 }
 
 # An earlier run may have been interrupted between the new program and its start.
@@ -224,12 +260,27 @@ start_service() {
     fi
 }
 
+# What an agent said that is about to end, or has ended, is no report of the one that starts.
+forget_presence() {
+    if [ "$changed" = yes ] || ! is_running; then
+        rm -f "$presence"
+    fi
+}
+
+is_running() {
+    for exe in /proc/[0-9]*/exe; do
+        [ "$(readlink "$exe" 2>/dev/null || true)" != "$agent" ] || return 0
+    done
+    return 1
+}
+
 start_unit() {
     put "$bundle/planasonix-agent.service" "$unit" 644
     if [ "$changed" = yes ]; then
         systemctl daemon-reload
     fi
     systemctl enable --quiet planasonix-agent.service
+    forget_presence
     if [ "$changed" = yes ]; then
         systemctl restart planasonix-agent.service
     else
@@ -244,6 +295,7 @@ start_script() {
         # Without the script, the next run tries it again.
         start_at_boot || { rm -f "$script"; fail 'the service cannot be made to start at boot (above)'; }
     fi
+    forget_presence
     if [ "$changed" = yes ]; then
         "$script" restart
     else
@@ -283,7 +335,6 @@ main() {
     check_host
     changed=no
     say "installing $version"
-    resolve_ca_file
     add_user
     put_files
     enroll

@@ -9,6 +9,7 @@ readonly home='/Library/Application Support/Planasonix Agent'
 readonly agent="$home/planasonix-agent"
 readonly link=/usr/local/bin/planasonix-agent
 readonly conf="$home/agent.conf"
+readonly ca="$home/ca.pem"
 readonly state="$home/state"
 readonly plist="/Library/LaunchDaemons/$label.plist"
 # What the agent says, a file a day; and what it says before it has its own log.
@@ -72,6 +73,12 @@ check_host() {
     bundle=$(cd -- "$(dirname -- "$0")" && pwd)
     find_binary
     [ -f "$bundle/agent.conf" ] || fail 'the bundle lacks agent.conf; download it again'
+    if [ -e "$link" ] || [ -L "$link" ]; then
+        [ "$(readlink "$link" || true)" = "$agent" ] ||
+            fail "$link is there and is not ours: move it away and run this again"
+    fi
+    [ -z "${PLANASONIX_CA_FILE-}" ] || [ -r "$PLANASONIX_CA_FILE" ] ||
+        fail "cannot read the file that PLANASONIX_CA_FILE names: $PLANASONIX_CA_FILE"
     if [ -z "$token" ] && ! grep -q '"credential": *"' "$state/identity.json" 2>/dev/null; then
         fail 'this Mac is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give --token-file FILE'
     fi
@@ -141,6 +148,7 @@ put_files() {
     # Pipeline runtimes, members of the group, leave their status files here; each may replace its own alone.
     folder "$home/runtime" 3770 "$user" "$user"
     [ -d "${link%/*}" ] || folder "${link%/*}" 0755 root wheel
+    put_ca_file
     put_conf
     put "$binary" "$agent" 755
     put "$bundle/uninstall.sh" "$home/uninstall.sh" 755
@@ -149,20 +157,28 @@ put_files() {
         (umask 027 && : >"$log")
         chown "$user:wheel" "$log"
     fi
-    if [ "$(readlink "$link" || true)" != "$agent" ]; then
-        [ ! -e "$link" ] || fail "$link is there and is not ours: move it away and run this again"
-        ln -s "$agent" "$link"
-    fi
+    [ -L "$link" ] || ln -s "$agent" "$link"
 }
 
-# The host's configuration is its operator's: a bundle brings the first one only.
+# The host's configuration is its operator's: a bundle brings the first one only. Authorities that were forgotten at
+# the first run, which could not enroll then, are added.
 put_conf() {
     if [ ! -f "$conf" ]; then
-        put "$bundle/agent.conf" "$conf" 644
+        cp "$bundle/agent.conf" "$conf.new"
+        chmod 644 "$conf.new"
         # It keeps seven days; what launchd writes grows.
-        printf 'PLANASONIX_LOG_FILE=%s\n' "$logs/agent.log" >>"$conf"
-        keep_proxy
+        printf 'PLANASONIX_LOG_FILE=%s\n' "$logs/agent.log" >>"$conf.new"
+        keep_settings "$conf.new" HTTPS_PROXY HTTP_PROXY NO_PROXY PLANASONIX_CA_FILE
+        mv -f "$conf.new" "$conf"
+        say "installed $conf"
+        changed=yes
         return 0
+    fi
+    if [ -n "${PLANASONIX_CA_FILE-}" ] && ! grep -q '^PLANASONIX_CA_FILE=' "$conf"; then
+        cp -p "$conf" "$conf.new"
+        keep_settings "$conf.new" PLANASONIX_CA_FILE
+        mv -f "$conf.new" "$conf"
+        changed=yes
     fi
     for name in PLANASONIX_API_HOST PLANASONIX_AGENT_ID; do
         ours=$(sed -n "s/^$name=//p" "$conf")
@@ -171,24 +187,25 @@ put_conf() {
     done
 }
 
-# The agent, and its service, run in other folders than this one.
-resolve_ca_file() {
-    case ${PLANASONIX_CA_FILE-} in
-        '' | /*) ;;
-        *) export PLANASONIX_CA_FILE="$PWD/$PLANASONIX_CA_FILE" ;;
-    esac
+# A copy of our own: the service sees neither a home folder nor anybody's temporary files.
+put_ca_file() {
+    [ -n "${PLANASONIX_CA_FILE-}" ] || return 0
+    put "$PLANASONIX_CA_FILE" "$ca" 644
+    export PLANASONIX_CA_FILE="$ca"
 }
 
-# Who needs a proxy to fetch the bundle needs it to enroll, and so does the service.
-keep_proxy() {
-    for name in HTTPS_PROXY HTTP_PROXY NO_PROXY PLANASONIX_CA_FILE; do
+# keep_settings DRAFT NAME…: who needs a proxy to fetch the bundle needs it to enroll, and so does the service.
+keep_settings() {
+    draft=$1
+    shift
+    for name in "$@"; do
         value=$(printenv "$name" || printenv "$(echo "$name" | tr '[:upper:]' '[:lower:]')" || true)
         [ -n "$value" ] || continue
-        ! grep -q "^$name=" "$conf" || continue
+        ! grep -q "^$name=" "$draft" || continue
         # It may hold a password.
-        chmod 640 "$conf"
-        chgrp "$user" "$conf"
-        printf '%s=%s\n' "$name" "$value" >>"$conf"
+        chmod 640 "$draft"
+        chgrp "$user" "$draft"
+        printf '%s=%s\n' "$name" "$value" >>"$draft"
         say "kept $name in $conf"
     done
 }
@@ -197,7 +214,25 @@ keep_proxy() {
 enroll() {
     enrolled=yes
     [ -n "$token" ] || return 0
-    printf '%s\n' "$token" | (cd / && sudo -u "$user" "$agent" enroll --token-file -) || enrolled=no
+    if ! printf '%s\n' "$token" | (cd / && sudo -u "$user" "$agent" enroll --token-file -); then
+        enrolled=no
+        return 0
+    fi
+    name_agent
+}
+
+# A host that was registered anew is another agent than the one that its configuration names.
+name_agent() {
+    named=$(sed -n 's/^PLANASONIX_AGENT_ID=//p' "$conf")
+    is=$(sed -n 's/.*"agent_id": *"\([^"]*\)".*/\1/p' "$state/identity.json" | head -n 1)
+    if [ -z "$named" ] || [ -z "$is" ] || [ "$named" = "$is" ]; then
+        return 0
+    fi
+    cp -p "$conf" "$conf.new"
+    sed "s/^PLANASONIX_AGENT_ID=.*/PLANASONIX_AGENT_ID=$is/" "$conf" >"$conf.new"
+    mv -f "$conf.new" "$conf"
+    say "$conf names $is now"
+    changed=yes
 }
 
 # Returns when the daemon has ended: launchd answers before that, and takes no new one while the old one is there.
@@ -219,6 +254,8 @@ start_service() {
         launchctl enable "system/$label"
         launchctl bootstrap system "$plist"
     elif [ "$changed" = yes ]; then
+        # What the agent said that ends now is no report of the one that starts.
+        rm -f "$home/runtime/agent.json"
         launchctl kickstart -k "system/$label"
     fi
 }
@@ -245,7 +282,6 @@ main() {
     check_host
     changed=no
     say "installing $version"
-    resolve_ca_file
     add_user
     put_files
     enroll

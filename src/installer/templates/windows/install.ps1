@@ -113,7 +113,7 @@ function Invoke-Agent {
 function Copy-Program([string] $Source, [string] $Target) {
     if (Test-Same $Source $Target) { return }
     Copy-Item -LiteralPath $Source -Destination "$Target.new" -Force
-    Stop-Service -Name $service -ErrorAction SilentlyContinue
+    if ($Target -eq $agent) { Stop-Service -Name $service -ErrorAction SilentlyContinue }
     # The program stays locked for a moment after its end, and while a virus scanner reads it.
     for ($tried = 1; ; $tried++) {
         try {
@@ -128,13 +128,13 @@ function Copy-Program([string] $Source, [string] $Target) {
 }
 
 # Who needs a proxy to fetch the bundle needs it to enroll, and so does the service.
-function Save-Proxy {
+function Save-Proxy([string] $Draft) {
     foreach ($name in 'HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY', 'PLANASONIX_CA_FILE') {
         $value = [Environment]::GetEnvironmentVariable($name)
-        if (-not $value -or (Select-String -LiteralPath $conf -Pattern "^$name=" -Quiet)) { continue }
+        if (-not $value -or (Select-String -LiteralPath $Draft -Pattern "^$name=" -Quiet)) { continue }
         # It may hold a password.
-        Invoke-Icacls $conf /inheritance:r /grant:r '*S-1-5-18:F' '*S-1-5-32-544:F' "${account}:R"
-        [IO.File]::AppendAllText($conf, "$name=$value`n")
+        Invoke-Icacls $Draft /inheritance:r /grant:r '*S-1-5-18:F' '*S-1-5-32-544:F' "${account}:R"
+        [IO.File]::AppendAllText($Draft, "$name=$value`n")
         Write-Output "kept $name in $conf"
     }
 }
@@ -143,11 +143,17 @@ function Save-Proxy {
 function Copy-Configuration {
     $ours = Join-Path $PSScriptRoot 'agent.conf'
     if (-not (Test-Path -LiteralPath $conf)) {
-        Copy-Item -LiteralPath $ours -Destination $conf
-        Invoke-Icacls $conf /setowner '*S-1-5-32-544'
+        Copy-Item -LiteralPath $ours -Destination "$conf.new" -Force
+        Invoke-Icacls "$conf.new" /setowner '*S-1-5-32-544'
+        Save-Proxy "$conf.new"
+        Move-Item -LiteralPath "$conf.new" -Destination $conf
         Write-Output "installed $conf"
-        Save-Proxy
         return
+    }
+    if ($env:PLANASONIX_CA_FILE -and -not (Select-String -LiteralPath $conf -Pattern '^PLANASONIX_CA_FILE=' -Quiet)) {
+        [IO.File]::AppendAllText($conf, "PLANASONIX_CA_FILE=$env:PLANASONIX_CA_FILE`n")
+        Write-Output "kept PLANASONIX_CA_FILE in $conf"
+        Restart-Service -Name $service -ErrorAction SilentlyContinue
     }
     foreach ($name in 'PLANASONIX_API_HOST', 'PLANASONIX_AGENT_ID') {
         $kept = @(Select-String -LiteralPath $conf -Pattern "^$name=" | ForEach-Object { $_.Line })
@@ -161,16 +167,32 @@ function Invoke-ServiceControl {
     if ($LASTEXITCODE -ne 0) { Stop-WithReason "sc.exe $($args[0]) failed with $LASTEXITCODE" }
 }
 
-# The account is made by Windows for the service: no password, no log-on.
+# The account is made by Windows for the service: no password, no log-on. What an earlier run left half made runs as
+# SYSTEM, so everything but the making is done each time.
 function Add-AgentService {
-    if (Get-Service -Name $service -ErrorAction SilentlyContinue) { return }
-    New-Service -Name $service -BinaryPathName "`"$agent`" service" -DisplayName 'Planasonix agent' `
-        -Description 'Keeps this machine connected to the Planasonix control plane.' -StartupType Automatic | Out-Null
+    if (-not (Get-Service -Name $service -ErrorAction SilentlyContinue)) {
+        New-Service -Name $service -BinaryPathName "`"$agent`" service" -DisplayName 'Planasonix agent' `
+            -Description 'Keeps this machine connected to the Planasonix control plane.' -StartupType Automatic | Out-Null
+        Write-Output "added the service $service"
+    }
     Invoke-ServiceControl config $service obj= $account
     Invoke-ServiceControl config $service start= delayed-auto
     Invoke-ServiceControl failure $service reset= 86400 actions= restart/5000/restart/5000/restart/5000
     Invoke-ServiceControl failureflag $service 1
-    Write-Output "added the service $service"
+}
+
+# A copy of our own: the service does not see a user's folders.
+function Copy-Authorities {
+    if (-not $env:PLANASONIX_CA_FILE) { return }
+    $own = Join-Path $data 'ca.pem'
+    Assert-OfAdministrators $own
+    if (-not (Test-Same $env:PLANASONIX_CA_FILE $own)) {
+        Copy-Item -LiteralPath $env:PLANASONIX_CA_FILE -Destination "$own.new" -Force
+        Invoke-Icacls "$own.new" /setowner '*S-1-5-32-544'
+        Move-Item -LiteralPath "$own.new" -Destination $own -Force
+        Write-Output "installed $own"
+    }
+    $env:PLANASONIX_CA_FILE = $own
 }
 
 # Through standard input: the token shows in no process list.
@@ -199,9 +221,8 @@ $binary = Find-Binary
 if (-not (Test-Path -LiteralPath (Join-Path $PSScriptRoot 'agent.conf'))) {
     Stop-WithReason 'the bundle lacks agent.conf; download it again'
 }
-# The service runs in another folder than this one.
-if ($env:PLANASONIX_CA_FILE) {
-    $env:PLANASONIX_CA_FILE = [IO.Path]::GetFullPath([IO.Path]::Combine($PWD.ProviderPath, $env:PLANASONIX_CA_FILE))
+if ($env:PLANASONIX_CA_FILE -and -not (Test-Path -LiteralPath $env:PLANASONIX_CA_FILE)) {
+    Stop-WithReason "cannot read the file that PLANASONIX_CA_FILE names: $env:PLANASONIX_CA_FILE"
 }
 $version = & $binary --version
 if ($LASTEXITCODE -ne 0) { Stop-WithReason 'the agent in the bundle does not run on this machine' }
@@ -216,17 +237,23 @@ foreach ($path in @($data, $conf) + $folders) { Assert-OfAdministrators $path }
 
 Write-Output "installing $version"
 if (-not (Test-Path -LiteralPath $programs)) { New-Item -ItemType Directory -Path $programs | Out-Null }
-Copy-Program $binary $agent
-Copy-Program (Join-Path $PSScriptRoot 'uninstall.ps1') (Join-Path $programs 'uninstall.ps1')
-Add-AgentService
-# The configuration may be read by all users, what the agent writes by the agent alone.
-Protect-Folder $data @('*S-1-5-32-545:(OI)(CI)RX', "${account}:(OI)(CI)RX")
-# From here on nobody else can put anything there; before, somebody could.
-Assert-OfAdministrators $conf
-Copy-Configuration
-foreach ($own in $folders) {
-    Protect-Folder $own @("${account}:(OI)(CI)M")
+try {
+    Copy-Program $binary $agent
+    Copy-Program (Join-Path $PSScriptRoot 'uninstall.ps1') (Join-Path $programs 'uninstall.ps1')
+    Add-AgentService
+    # The configuration may be read by all users, what the agent writes by the agent alone.
+    Protect-Folder $data @('*S-1-5-32-545:(OI)(CI)RX', "${account}:(OI)(CI)RX")
+    # From here on nobody else can put anything there; before, somebody could.
+    Assert-OfAdministrators $conf
+    Copy-Authorities
+    Copy-Configuration
+    foreach ($own in $folders) {
+        Protect-Folder $own @("${account}:(OI)(CI)M")
+    }
+    $enrolled = Invoke-Enrollment $secret
+} finally {
+    # Whatever stood in the way: an agent that ran before goes on.
+    if ($known) { Start-Service -Name $service -ErrorAction SilentlyContinue }
 }
-$enrolled = Invoke-Enrollment $secret
 Start-Service -Name $service
 Write-Report $enrolled
