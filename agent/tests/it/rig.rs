@@ -63,20 +63,25 @@ pub struct Rig {
 impl Rig {
     /// An agent that is enrolled with the first credential.
     pub async fn enrolled() -> Self {
-        Self::start(false, |identity| identity.settle(credential(1), None)).await
+        Self::start(false, patient(), enrolled).await
     }
 
     /// An agent that is enrolled, over TLS.
     pub async fn enrolled_over_tls() -> Self {
-        Self::start(true, |identity| identity.settle(credential(1), None)).await
+        Self::start(true, patient(), enrolled).await
+    }
+
+    /// An agent that is enrolled and waits for answers no longer than its shorter seconds say.
+    pub async fn enrolled_in_a_hurry() -> Self {
+        Self::start(false, Timing::scaled(SECOND), enrolled).await
     }
 
     /// An agent without an identity, which looks for a token in a file that is not there yet.
     pub async fn fresh() -> Self {
-        Self::start(false, |_| {}).await
+        Self::start(false, patient(), |_| {}).await
     }
 
-    async fn start(tls: bool, identity: impl FnOnce(&mut Identity)) -> Self {
+    async fn start(tls: bool, timing: Timing, identity: impl FnOnce(&mut Identity)) -> Self {
         let (log, guard) = Log::capture();
         let folder = tempfile::tempdir().unwrap();
         let ca_file = folder.path().join("ca.pem");
@@ -93,7 +98,6 @@ impl Rig {
             ..Options::default()
         };
         let config = Config::resolve(&options, PathBuf::new(), &Lines::default(), |_| None).unwrap();
-        let timing = Timing::scaled(SECOND);
         let token_file = folder.path().join("token");
         let agent = Agent {
             client: Client::new(&config, &timing).unwrap(),
@@ -150,6 +154,16 @@ impl Rig {
         }
         (self.server.seen(), read_agent_file(&told).unwrap())
     }
+}
+
+/// Shorter seconds, but for what waits on the network: a busy machine must not look like a broken one.
+fn patient() -> Timing {
+    let Timing { connect, request, farewell, .. } = Timing::default();
+    Timing { connect, request, farewell, ..Timing::scaled(SECOND) }
+}
+
+fn enrolled(identity: &mut Identity) {
+    identity.settle(credential(1), None);
 }
 
 /// A trusted certificate, whose authority is written to `ca_file`, and one of an authority that nobody knows.

@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
-    time::sleep,
+    time::{Instant, sleep},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -69,6 +69,8 @@ pub struct Request {
     pub body: Value,
     /// Whether it was answered as it should be.
     pub accepted: bool,
+    /// When it had come.
+    pub at: Instant,
 }
 
 /// The running server.
@@ -204,7 +206,8 @@ fn header(head: &str, name: &str) -> Option<String> {
 }
 
 fn record(shared: &Shared, line: String, bearer: String, key: Option<String>, body: Value, accepted: bool) {
-    shared.seen.lock().unwrap().push(Request { line, bearer, key, body, accepted });
+    let at = Instant::now();
+    shared.seen.lock().unwrap().push(Request { line, bearer, key, body, accepted, at });
 }
 
 /// The status and the body; none where nothing is said.
