@@ -52,7 +52,11 @@ pub const METRICS: [Metric; 15] = [
         Kind::Gauge,
         "Credentials whose heartbeats this replica accepted in its last window or two.",
     ),
-    (AGENTS_CONNECTED, Kind::Gauge, "Agents connected, over all replicas, as last estimated."),
+    (
+        AGENTS_CONNECTED,
+        Kind::Gauge,
+        "Agents connected, over all replicas, by Postgres's statistics: as old as the last autovacuum.",
+    ),
     (LANE_CONNECTIONS, Kind::Gauge, "Connections to the database that a lane holds."),
     (LANE_USED, Kind::Gauge, "Those of them that are in use."),
     (LANE_WAIT_SECONDS, Kind::Histogram, "Time that work waited for a connection, by lane."),

@@ -13,9 +13,11 @@ use tokio::{
 
 use crate::support::{
     actors::{Agent, Workspace},
+    ask::eventually,
     process::{Pair, Server},
     rows::{self, Held},
     storm::{self, heartbeat},
+    turn,
     wire::Line,
 };
 
@@ -25,6 +27,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_silent_agent_leaves_connected_within_a_second_of_the_window_and_is_recorded_once() {
+    let _alone = turn::alone();
     let pair = Pair::start(&FLAGS).await;
     let agents = storm::agents(&pair.acme, 40).await;
     let faithful = &agents[0];
@@ -33,8 +36,8 @@ async fn a_silent_agent_leaves_connected_within_a_second_of_the_window_and_is_re
         agent.beat().await;
     }
     let last = Instant::now();
+    let _faithful = beating(faithful);
     sleep_until((first + 3 * SECOND).into()).await;
-    faithful.beat().await;
     for server in &pair.servers {
         // Only what was asked before the window of the first was over can be held to this.
         let connected = at(server, &pair.acme).connected().await;
@@ -42,13 +45,17 @@ async fn a_silent_agent_leaves_connected_within_a_second_of_the_window_and_is_re
     }
 
     sleep_until((last + WINDOW + SECOND).into()).await;
-    faithful.beat().await;
     for server in &pair.servers {
         let acme = at(server, &pair.acme);
         assert_eq!(acme.connected().await, [faithful.id.to_string()]);
         assert_eq!(acme.health(agents[1].id).await["status"], "offline");
         assert_eq!(acme.health(faithful.id).await["status"], "healthy");
     }
+    eventually(async || {
+        let trails = rows::trails(&pair.database.options).await;
+        agents[1..].iter().all(|agent| trails[&agent.id].len() > 3).then_some(())
+    })
+    .await;
     // Time for either process to record what the other has recorded.
     sleep(SECOND).await;
     let trails = rows::trails(&pair.database.options).await;
@@ -60,12 +67,25 @@ async fn a_silent_agent_leaves_connected_within_a_second_of_the_window_and_is_re
     assert_eq!(trails[&faithful.id].len(), 3, "{:?}", trails[&faithful.id]);
 }
 
+/// An agent that beats on, until the answer is dropped.
+fn beating(agent: &Agent) -> JoinSet<()> {
+    let (agent, mut task) = (agent.clone(), JoinSet::new());
+    task.spawn(async move {
+        loop {
+            agent.heartbeat(&json!({})).await;
+            sleep(SECOND / 2).await;
+        }
+    });
+    task
+}
+
 fn at(server: &Server, workspace: &Workspace) -> Workspace {
     Workspace { id: workspace.id, operator: workspace.operator.at(server.address) }
 }
 
 #[tokio::test]
 async fn an_agent_that_is_back_before_the_task_ran_leaves_and_comes_in_order() {
+    let _alone = turn::alone();
     let pair = Pair::start(&FLAGS).await;
     let agents = storm::agents(&pair.acme, 20).await;
     let ageing = Held::ageing(&pair.database.options).await;
@@ -103,6 +123,7 @@ async fn at_both(pair: &Pair, agent: &Agent) {
 /// Each comes back at the very moment at which the task finds it silent, again and again.
 #[tokio::test]
 async fn coming_back_as_the_task_runs_reads_in_order() {
+    let _alone = turn::alone();
     let pair = Pair::start(&FLAGS).await;
     let agents = storm::agents(&pair.acme, 300).await;
     let mut returning = JoinSet::new();
@@ -112,7 +133,7 @@ async fn coming_back_as_the_task_runs_reads_in_order() {
         returning.spawn(async move {
             let mut line = Line::open(server).await.unwrap();
             for round in 0..3 {
-                assert_eq!(line.ask(&heartbeat(&agent, round)).await.unwrap().status, 200);
+                storm::insist(&mut line, &heartbeat(&agent, round)).await;
                 sleep(WINDOW + late).await;
             }
         });

@@ -20,6 +20,7 @@ use crate::support::{
     process::Server,
     rows,
     storm::{self, Beat, Outcome, Storm},
+    turn,
 };
 
 const PAUSE: Duration = Duration::from_millis(50);
@@ -30,6 +31,7 @@ const RECOVERY: Duration = Duration::from_secs(3);
 
 #[tokio::test]
 async fn what_a_server_acknowledged_survives_its_kill() {
+    let _alone = turn::alone();
     let database = Database::create().await;
     let mut server = Server::start(&database.url(), &[]).await;
     let acme = server.workspace(&database.options, "acme").await;
@@ -55,6 +57,7 @@ async fn what_a_server_acknowledged_survives_its_kill() {
 
 #[tokio::test]
 async fn while_postgres_is_away_callers_are_told_to_come_again_and_nothing_acknowledged_is_lost() {
+    let _alone = turn::alone();
     outage(|postgres| async {
         let away = postgres.kill();
         sleep(AWAY).await;
@@ -67,6 +70,7 @@ async fn while_postgres_is_away_callers_are_told_to_come_again_and_nothing_ackno
 
 #[tokio::test]
 async fn while_postgres_is_frozen_callers_are_told_to_come_again_and_nothing_acknowledged_is_lost() {
+    let _alone = turn::alone();
     outage(|postgres| async {
         let frozen = postgres.freeze();
         sleep(AWAY).await;

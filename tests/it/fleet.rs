@@ -17,6 +17,7 @@ use crate::support::{
     fleet::Fleet,
     process::Server,
     relay::{Passed, Relay},
+    turn,
 };
 
 const AGENTS: usize = 1_000;
@@ -117,10 +118,12 @@ fn judge(passed: &[Passed], start: Instant, stalls: &Stalls) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_that_lost_its_server_for_an_interval_comes_back_spread() {
+    let _alone = turn::alone();
     loses_its_server_for(INTERVAL).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fleet_that_lost_its_server_for_long_comes_back_spread() {
+    let _alone = turn::alone();
     loses_its_server_for(INTERVAL * 2).await;
 }

@@ -15,6 +15,7 @@ use crate::support::{
     process::Server,
     rows,
     storm::{self, Beat, Storm},
+    turn,
     wire::{Line, request},
 };
 
@@ -100,6 +101,7 @@ fn p99(beats: &[Beat]) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn good_heartbeats_and_the_database_hardly_notice_a_flood_of_bogus_ones() {
+    let _alone = turn::alone();
     let database = Database::create().await;
     let server = Server::start(&database.url(), &[]).await;
     let acme = server.workspace(&database.options, "acme").await;
@@ -122,6 +124,7 @@ async fn good_heartbeats_and_the_database_hardly_notice_a_flood_of_bogus_ones() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_credentials_that_were_refused_before_costs_the_database_nothing() {
+    let _alone = turn::alone();
     let database = Database::create().await;
     let server = Server::start(&database.url(), &[]).await;
     let acme = server.workspace(&database.options, "acme").await;

@@ -8,7 +8,7 @@ use planasonix::{
 };
 use tokio::time::sleep;
 
-use crate::support::{database::Database, rows};
+use crate::support::{database::Database, rows, turn};
 
 const WINDOW: Duration = Duration::from_mins(2);
 const RULES: BeatRules = BeatRules { window: WINDOW, min_interval: Duration::ZERO };
@@ -20,6 +20,7 @@ const EVERYWHERE: Search = Search { page: 0, pages: 1_000_000, most: 1_000 };
 /// back from silence may meet the task that records it: the trail still reads in order.
 #[tokio::test]
 async fn a_full_flush_fits_its_time_again_and_again_and_its_events_read_in_order() {
+    let _alone = turn::alone();
     let database = Database::create().await;
     let agents = rows::connected_agents(&database.options, BEATS).await;
     let last = agents.iter().map(|(agent, _)| *agent).max().unwrap();

@@ -15,6 +15,7 @@ use crate::support::{
     process::{Pair, Server},
     rows,
     storm::{self, Storm},
+    turn,
 };
 
 const WINDOW: Duration = Duration::from_secs(6);
@@ -62,6 +63,7 @@ const UNBROKEN: [&str; 3] = ["registered", "enrolled", "connected"];
 
 #[tokio::test]
 async fn agents_that_beat_on_do_not_notice_that_the_control_plane_was_stopped() {
+    let _alone = turn::alone();
     let database = Database::create().await;
     let server = Server::start(&database.url(), &FLAGS).await;
     let acme = server.workspace(&database.options, "acme").await;
@@ -103,6 +105,7 @@ async fn agents_that_beat_on_do_not_notice_that_the_control_plane_was_stopped() 
 
 #[tokio::test]
 async fn while_one_of_two_replicas_goes_on_there_is_no_gap() {
+    let _alone = turn::alone();
     let Pair { servers: [stays, stops], database, acme } = Pair::start(&FLAGS).await;
     let agents = storm::agents(&acme, 20).await;
     beaten(&agents, &stops, Duration::from_secs(2)).await;
@@ -121,6 +124,7 @@ async fn while_one_of_two_replicas_goes_on_there_is_no_gap() {
 /// The beats that come in are not counted before the gap is known that excuses their silence.
 #[tokio::test]
 async fn an_outage_of_the_database_is_a_gap_too() {
+    let _alone = turn::alone();
     let postgres = Postgres::start().await;
     let server = Server::start(&postgres.url, &FLAGS).await;
     let acme = server.workspace(&postgres.options, "acme").await;

@@ -11,6 +11,7 @@ use crate::support::{
     cut::Wire,
     database::Database,
     process::{Pair, Server},
+    turn,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -26,6 +27,7 @@ const SELDOM: [&str; 3] =
 
 #[tokio::test]
 async fn an_agent_beats_no_faster_than_once_a_second_over_all_replicas() {
+    let _alone = turn::alone();
     let pair = Pair::start(&["--heartbeat-min-interval", "1"]).await;
     let agent = pair.acme.agent("hasty").await;
     let places = pair.servers.each_ref().map(|server| agent.at(server.address));

@@ -49,7 +49,12 @@ async fn every_silent_agent_is_found_once_on_whichever_page_it_is() {
     while page < pages {
         let search = Search { page, pages: 1, most: 5 };
         let look = fleet::close_silent_runs(&mut connection, WINDOW, &search).await.unwrap();
-        assert!(look.ours && look.closed <= 5);
+        if !look.ours {
+            // The app's own search is under way.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            continue;
+        }
+        assert!(look.closed <= 5);
         closed += look.closed;
         pages = look.pages;
         if look.closed < 5 {

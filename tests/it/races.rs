@@ -16,6 +16,7 @@ use crate::support::{
     process::{Pair, Server},
     rows,
     storm::{self, Beat, Outcome, Storm, heartbeat},
+    turn,
     wire::{Line, request},
 };
 
@@ -39,29 +40,33 @@ async fn of_many_callers_with_one_enrollment_token_exactly_one_gets_the_credenti
         let address = pair.servers[number % 2].address;
         callers.spawn(async move { race(Line::open(address).await.unwrap(), &tokens, &line).await });
     }
-    let results: Vec<(Wins, u32)> = callers.join_all().await;
+    let results: Vec<(Wins, Vec<usize>)> = callers.join_all().await;
 
     let trails = rows::trails(&pair.database.options).await;
     for (number, agent) in pending.iter().enumerate() {
         let winners: Vec<_> = results.iter().filter_map(|(wins, _)| wins[number].clone()).collect();
-        assert_eq!(winners.len(), 1, "token {number}");
+        // Of a 503 nobody knows the outcome: the winner may have been told one, and been refused afterwards.
+        let unheard = results.iter().any(|(_, postponed)| postponed.contains(&number));
+        assert!(winners.len() == 1 || winners.is_empty() && unheard, "token {number}: {winners:?}");
         let types: Vec<_> = trails[&agent.id].iter().map(|(kind, _)| kind.as_str()).collect();
         assert_eq!(
             types,
             ["registered", "enrolled", "enrollment_refused"],
             "refusals are told once a minute"
         );
-        let winner = Agent { id: agent.id, me: agent.token.with_token(&winners[0]) };
-        winner.beat().await;
+        for credential in &winners {
+            let winner = Agent { id: agent.id, me: agent.token.with_token(credential) };
+            winner.beat().await;
+        }
     }
-    let postponed: u32 = results.iter().map(|(_, postponed)| postponed).sum();
+    let postponed: usize = results.iter().map(|(_, postponed)| postponed.len()).sum();
     println!("{} calls, {postponed} of them 503 and sent again", TOKENS * CALLERS);
 }
 
-/// Tries every token when all others do; also counts the answers that asked to come again.
-async fn race(mut line: Line, tokens: &[String], starting_line: &Barrier) -> (Wins, u32) {
-    let (mut wins, mut postponed) = (Vec::new(), 0);
-    for token in tokens {
+/// Tries every token when all others do; also tells for which it was asked to come again, each time.
+async fn race(mut line: Line, tokens: &[String], starting_line: &Barrier) -> (Wins, Vec<usize>) {
+    let (mut wins, mut postponed) = (Vec::new(), Vec::new());
+    for (number, token) in tokens.iter().enumerate() {
         let enroll = request("POST", "/api/agents/enroll", Some(token), "");
         starting_line.wait().await;
         wins.push(loop {
@@ -70,7 +75,7 @@ async fn race(mut line: Line, tokens: &[String], starting_line: &Barrier) -> (Wi
             match (reply.status, answer["error"]["code"].as_str()) {
                 (200, _) => break Some(answer["data"]["credential"].as_str().unwrap().to_owned()),
                 (401, Some("enrollment_token_used")) => break None,
-                (503, Some("unavailable")) if postponed < 1_000 => postponed += 1,
+                (503, Some("unavailable")) if postponed.len() < 1_000 => postponed.push(number),
                 _ => panic!("{reply:?}"),
             }
             sleep(Duration::from_millis(50)).await;
@@ -86,6 +91,7 @@ const DELETED: usize = 20;
 /// Every agent beats at both servers, so that their flushes want the same rows all the time.
 #[tokio::test]
 async fn in_a_storm_a_barred_agent_is_barred_on_every_server_from_the_answer_on() {
+    let _alone = turn::alone();
     let pair = Pair::start(&[]).await;
     let agents = storm::agents(&pair.acme, AGENTS).await;
     let began = Instant::now();

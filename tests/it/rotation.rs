@@ -10,6 +10,7 @@ use crate::support::{
     App,
     actors::Agent,
     rows::Held,
+    turn,
     wire::{Line, request},
 };
 
@@ -192,13 +193,14 @@ async fn of_many_who_ask_at_once_the_last_one_s_credential_and_the_old_one_live(
 
 #[tokio::test]
 async fn both_credentials_in_one_flush_are_both_answered() {
+    let _alone = turn::alone();
     let app = App::start().await;
     let acme = app.workspace("acme").await;
     let (old, busy) = (acme.agent("old").await, acme.agent("busy").await);
     old.beat().await;
     let new = old.rotate().await;
     let held = Held::flushes(&app.database.options).await;
-    let (moment, says) = (Duration::from_millis(100), [1, 2].map(|depth| json!({"queue_depth": depth})));
+    let (moment, says) = (Duration::from_millis(300), [1, 2].map(|depth| json!({"queue_depth": depth})));
     let occupy = busy.beat();
     let both = async {
         sleep(moment).await;

@@ -13,6 +13,7 @@ use crate::support::{
     process::{Pair, Server},
     rows::{self, Held},
     storm::{self, Storm, heartbeat},
+    turn,
     wire::{Line, request},
 };
 
@@ -26,6 +27,7 @@ async fn readyz(server: &Server) -> io::Result<u16> {
 
 #[tokio::test]
 async fn during_the_delay_it_says_no_and_still_serves_and_afterwards_takes_no_connection() {
+    let _alone = turn::alone();
     let mut pair = Pair::start(&["--shutdown-delay", "4"]).await;
     let agent = pair.acme.agent("etl").await;
     let mut kept_alive = Line::open(pair.servers[0].address).await.unwrap();
@@ -49,6 +51,7 @@ async fn during_the_delay_it_says_no_and_still_serves_and_afterwards_takes_no_co
 
 #[tokio::test]
 async fn what_is_under_way_is_finished_and_beats_that_wait_are_committed() {
+    let _alone = turn::alone();
     let mut pair = Pair::start(&["--shutdown-delay", "0"]).await;
     let agents = storm::agents(&pair.acme, 20).await;
     let mut held = Vec::new();
@@ -83,6 +86,7 @@ async fn what_is_under_way_is_finished_and_beats_that_wait_are_committed() {
 /// The delay may be as long as a load balancer needs; what came in meanwhile still has its time.
 #[tokio::test]
 async fn a_long_delay_leaves_time_for_what_came_at_its_end() {
+    let _alone = turn::alone();
     let mut pair = Pair::start(&["--shutdown-delay", "8"]).await;
     let agent = pair.acme.agent("etl").await;
     let mut line = Line::open(pair.servers[0].address).await.unwrap();
@@ -99,6 +103,7 @@ async fn a_long_delay_leaves_time_for_what_came_at_its_end() {
 
 #[tokio::test]
 async fn a_stop_in_mid_storm_loses_no_acknowledged_beat() {
+    let _alone = turn::alone();
     let mut pair = Pair::start(&["--shutdown-delay", "0"]).await;
     let agents = storm::agents(&pair.acme, 100).await;
     let storm = Storm::start(&agents, pair.servers[0].address, SECOND / 50, 0);
@@ -143,6 +148,7 @@ async fn callers_who_dawdle_do_not_keep_it_from_ending() {
 
 #[tokio::test]
 async fn a_head_that_takes_for_ever_is_cut_after_ten_seconds_and_a_slow_one_is_served() {
+    let _alone = turn::alone();
     let pair = Pair::start(&[]).await;
     let at = pair.servers[0].address;
     let mut slow = Line::open(at).await.unwrap();

@@ -102,7 +102,8 @@ async fn more_than_a_thousand_stream_whole_and_page_alike() {
     const AGENTS: usize = 1_010;
     // As many as the app has connections for: more would only queue.
     const AT_ONCE: usize = 4;
-    let app = App::start().await;
+    // Nobody falls silent before the last one has come.
+    let app = App::with(|settings| settings.rhythm.window = Duration::from_hours(1)).await;
     let acme = app.workspace("acme").await;
     for_each(0..AGENTS, AT_ONCE, |i| {
         let acme = &acme;

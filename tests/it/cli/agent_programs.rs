@@ -184,7 +184,7 @@ async fn a_build_that_fails_is_one_line_and_dev_goes_on() {
         running.until_it_says(told);
         ask(&running).await.error(404, "installer_unavailable");
         let said = running.stop().stderr;
-        assert_eq!(said.matches("WARN").count(), 1, "{said}");
+        assert_eq!(said.matches(told).count(), 1, "{said}");
     }
 }
 

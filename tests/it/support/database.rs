@@ -16,6 +16,8 @@ use planasonix::{
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::sync::OnceCell;
 
+use super::turn::{self, Turn};
+
 /// Where memory serves as a disk, if there is enough of it: tests are many times faster there.
 const MEMORY: &str = "/dev/shm";
 const ENOUGH_MEMORY: u64 = 512 * 1024 * 1024;
@@ -24,24 +26,26 @@ const ENOUGH_MEMORY: u64 = 512 * 1024 * 1024;
 pub struct Database {
     name: String,
     pub options: PgConnectOptions,
+    _turn: Turn,
 }
 
 impl Database {
     /// A fresh database with the current schema.
     pub async fn create() -> Self {
         static TEMPLATE: OnceCell<String> = OnceCell::const_new();
-        Self::copy_of(TEMPLATE.get_or_init(make_template).await).await
+        let turn = turn::together();
+        Self::copy_of(TEMPLATE.get_or_init(make_template).await, turn).await
     }
 
     /// A fresh database without a schema.
     pub async fn empty() -> Self {
-        Self::copy_of("template0").await
+        Self::copy_of("template0", turn::together()).await
     }
 
-    async fn copy_of(template: &str) -> Self {
+    async fn copy_of(template: &str, turn: Turn) -> Self {
         let name = format!("test_{}_{:08x}", std::process::id(), rand::random::<u32>());
         admin(&format!("CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")).await.unwrap();
-        Self { options: options(&name), name }
+        Self { options: options(&name), name, _turn: turn }
     }
 
     /// Its name on the tests' server.
@@ -52,6 +56,17 @@ impl Database {
     /// The database's URL, for a process of its own.
     pub fn url(&self) -> String {
         cluster().url(&self.name)
+    }
+
+    /// The same for another role; the tests' server asks for no password.
+    pub fn url_for(&self, role: &str) -> String {
+        let (_, place) = self.url().split_once('@').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        format!("postgres://{role}@{place}")
+    }
+
+    /// A connection of another role.
+    pub async fn connect_as(&self, role: &str) -> PgConnection {
+        PgConnection::connect(&self.url_for(role)).await.unwrap()
     }
 
     /// Runs a line of shell that finds Postgres's programs and, in `DATABASE_URL`, this database.

@@ -25,6 +25,7 @@ pub mod schema;
 pub mod show;
 pub mod storm;
 pub mod time;
+pub mod turn;
 pub mod wire;
 
 pub use answer::Answer;

@@ -8,12 +8,14 @@ use sqlx::{AssertSqlSafe, Execute};
 use super::App;
 
 impl App {
-    /// Fills workspaces with many agents each: mostly active, a few revoked, labels all different.
+    /// Fills workspaces with many agents each: mostly active on Linux and in production, labels all different.
     pub async fn populate(&self, workspaces: &[WorkspaceId]) {
         let mut connection = self.database.connect().await;
         let filled = "WITH agent AS (
-                INSERT INTO agents (id, workspace_id, label, label_key, platform, status, revoked_at)
-                SELECT new_ulid(now() + i * interval '1 ms'), $1, label, label, 'linux',
+                INSERT INTO agents (id, workspace_id, label, label_key, platform, tags, status, revoked_at)
+                SELECT new_ulid(now() + i * interval '1 ms'), $1, label, label,
+                       CASE WHEN i % 450 = 0 THEN 'windows' ELSE 'linux' END,
+                       CASE WHEN i % 350 = 0 THEN '{canary,eu}' ELSE '{production}' END::text[],
                        CASE WHEN i % 500 = 0 THEN 'revoked' WHEN i % 400 = 0 THEN 'pending' ELSE 'active' END,
                        CASE WHEN i % 500 = 0 THEN now() END
                 FROM generate_series(1, 5000) AS i, md5($1::text || i) AS label
