@@ -38,6 +38,9 @@ async fn routes(acme: &Workspace) -> Vec<Route> {
         route(&acme.operator, format!("/api/agents/revoke/{}", acme.register("e").await.id)),
         route(&acme.operator, format!("/api/agents/enable/{}", revoked.id)),
         route(&pending.token, "/api/agents/enroll".to_owned()),
+        route(&acme.operator, format!("/api/agents/drain/{}", agent.id)),
+        route(&acme.operator, format!("/api/agents/resume/{}", agent.id)),
+        route(&agent.me, format!("/api/agents/{}/credential", agent.id)),
     ]
 }
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 use planasonix::domain::agent::ReenablePolicy;
 use reqwest::Method;
 use serde_json::json;
+use tokio::time::sleep;
 
 use crate::support::{
     Answer, App,
     actors::{Agent, PendingAgent},
     ask::for_each,
+    rows::Held,
 };
 
 async fn enroll(pending: &PendingAgent, key: &str) -> Answer {
@@ -92,6 +94,29 @@ async fn revoke_enable_and_delete_end_it() {
         acme.operator.delete(&agent.path()).await;
         enroll(&pending, "k").await.error(401, "enrollment_token_invalid");
     }
+}
+
+/// Nobody waits for it: the enrollment that the row's lock holds up may take as long as it likes.
+#[tokio::test]
+async fn while_one_call_is_under_way_another_is_told_so() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    for number in 0..5 {
+        let pending = acme.register(&format!("a{number}")).await;
+        let held = Held::agent(&app.database.options, pending.id).await;
+        let (first, second) = tokio::join!(enroll(&pending, "k"), async {
+            sleep(Duration::from_millis(200)).await;
+            let second = enroll(&pending, "k").await;
+            held.let_go().await;
+            second
+        });
+        // A busy machine may have been slower than the lock's patience.
+        if first.status != 503 && second.status != 503 {
+            second.error(409, "request_in_progress");
+            return holder(&pending, &first).beat().await;
+        }
+    }
+    panic!("five times 503");
 }
 
 #[tokio::test]

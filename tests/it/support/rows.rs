@@ -151,3 +151,31 @@ pub async fn fall_silent(connection: &mut PgConnection, agent: AgentId) {
         .await
         .unwrap();
 }
+
+/// Makes every new entry of the audit trail one that the database does not take.
+pub async fn refuse_events(database: &PgConnectOptions) {
+    let refuse = "CREATE FUNCTION refuse_events() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN RAISE EXCEPTION 'no more events' USING ERRCODE = 'check_violation'; END
+        $$;
+        CREATE TRIGGER refuse_events BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION refuse_events()";
+    sqlx::raw_sql(refuse).execute(&mut connect(database).await).await.unwrap();
+}
+
+/// All that is stored of agents and keys, when they were last used aside.
+pub async fn everything(database: &PgConnectOptions) -> Vec<String> {
+    let mut rows = Vec::new();
+    for all in [
+        "SELECT to_jsonb(t)::text FROM agents t ORDER BY 1",
+        "SELECT to_jsonb(t)::text FROM agent_liveness t ORDER BY 1",
+        "SELECT to_jsonb(t)::text FROM agent_credentials t ORDER BY 1",
+        "SELECT to_jsonb(t)::text FROM enrollment_tokens t ORDER BY 1",
+        "SELECT to_jsonb(t)::text FROM idempotency_keys t ORDER BY 1",
+        "SELECT to_jsonb(t)::text FROM events t ORDER BY 1",
+        "SELECT (to_jsonb(t) - 'last_used_at')::text FROM api_keys t ORDER BY 1",
+    ] {
+        let table: Vec<String> =
+            sqlx::query_scalar(all).fetch_all(&mut connect(database).await).await.unwrap();
+        rows.extend(table);
+    }
+    rows
+}
