@@ -178,7 +178,8 @@ async fn plan(
     let same = |value: &str| format!("array_fill({value}, '{{{}}}')", agents.len());
     let execute = format!(
         "SET plan_cache_mode = {mode}; EXPLAIN (ANALYZE, BUFFERS) EXECUTE {name} (ARRAY[{ids}]::uuid[],
-         ARRAY[{digests}]::bytea[], {text}, {bits}, {float}, {float}, {float}, {int}, {int}, {long}, 120)",
+         ARRAY[{digests}]::bytea[], {text}, {bits}, {float}, {float}, {float}, {int}, {int}, {long}, {unnamed},
+         {unnamed}, {no}, 120, 0, 15, {unnamed})",
         ids = ids.join(","),
         digests = digests.join(","),
         text = same("'127.0.0.1'::text"),
@@ -186,6 +187,8 @@ async fn plan(
         float = same("1::float8"),
         int = same("1"),
         long = same("NULL::int8"),
+        unnamed = same("NULL::text"),
+        no = same("false"),
     );
     let rows = raw_sql(AssertSqlSafe(execute)).fetch_all(&mut *connection).await?;
     let lines =
