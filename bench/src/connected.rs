@@ -13,9 +13,7 @@ use crate::{
     Result,
     contenders::Server,
     database::{self, Database},
-    fill,
-    heartbeat::count,
-    process, report,
+    fill, process, report,
 };
 
 #[derive(Debug, clap::Args)]
@@ -116,9 +114,9 @@ fn row(
     }
     Ok(vec![
         ("what", what.to_owned()),
-        ("rows/s", format!("{:.0}", count(found) / seconds)),
+        ("rows/s", format!("{:.0}", report::count(found) / seconds)),
         ("requests", requests.to_string()),
-        ("ms a request", format!("{:.2}", seconds * 1e3 / count(requests))),
+        ("ms a request", format!("{:.2}", seconds * 1e3 / report::count(requests))),
         ("server's memory grew by MB", format!("{growth:.1}")),
     ])
 }

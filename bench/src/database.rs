@@ -89,8 +89,7 @@ impl Database {
     }
 
     pub async fn table(&self, connection: &mut PgConnection) -> Result<Table> {
-        // A session reports what it counted a second after it last did, or soon after it has gone idle.
-        tokio::time::sleep(STATISTICS).await;
+        settle().await;
         Ok(query_as(
             "SELECT n_tup_upd AS updates, n_tup_hot_upd AS hot,
                     pg_table_size(relid) AS heap_bytes, pg_indexes_size(relid) AS index_bytes
@@ -99,6 +98,12 @@ impl Database {
         .fetch_one(connection)
         .await?)
     }
+}
+
+/// Lets Postgres's counters come: a session reports a second after it last did, or soon after it has gone
+/// idle.
+pub async fn settle() {
+    tokio::time::sleep(STATISTICS).await;
 }
 
 impl Drop for Database {

@@ -2,19 +2,14 @@
 //!
 //! They take turns in short rounds, so that what else the machine does hits all alike.
 
-use std::process::Stdio;
-
 use planasonix::cli::output;
-use tokio::process::Command;
 
 use crate::{
     Result,
     contenders::Server,
     database::{self, Database, Table},
-    fill,
-    load::Outcome,
-    process,
-    report::{self, Row, median, percentile},
+    fill, load, process,
+    report::{self, Row, count, median, percentile},
 };
 
 const CONTENDERS: [&str; 3] = ["group-commit", "one-update", "bare"];
@@ -97,7 +92,15 @@ impl Score {
     ) -> Result<()> {
         let wal = database.wal_bytes(connection).await?;
         let (own, postgres) = (process::cpu_seconds(server.process()), database.cpu_seconds());
-        let outcome = load(args, server).await?;
+        let outcome = load::Args {
+            address: server.address,
+            agents: args.agents,
+            connections: args.connections.min(args.agents),
+            seconds: f64::from(args.seconds) / f64::from(args.rounds),
+            rate: None,
+            forged: false,
+        };
+        let outcome = outcome.run_apart().await?;
         self.server_cpu = process::cpu_seconds(server.process()) - own;
         self.postgres_cpu = database.cpu_seconds() - postgres;
         self.load_cpu = outcome.cpu_seconds;
@@ -143,26 +146,6 @@ impl Score {
     }
 }
 
-/// Runs the generator for one turn, in a process of its own.
-async fn load(args: &Args, server: &Server) -> Result<Outcome> {
-    let seconds = f64::from(args.seconds) / f64::from(args.rounds);
-    let done = Command::new(std::env::current_exe()?)
-        .arg("load")
-        .args(["--address", &server.address.to_string()])
-        .args(["--agents", &args.agents.to_string()])
-        .args(["--connections", &args.connections.min(args.agents).to_string()])
-        .args(["--seconds", &seconds.to_string()])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .kill_on_drop(true)
-        .output()
-        .await?;
-    if !done.status.success() {
-        return Err(format!("the generator failed: {}", String::from_utf8_lossy(&done.stdout)).into());
-    }
-    Ok(serde_json::from_slice(&done.stdout)?)
-}
-
 fn tell(args: &Args, scores: &mut [Score; 3], before: Table, after: Table) -> Result<()> {
     let title = format!(
         "Heartbeats of {} agents over {} connections, {} rounds each; fsync on",
@@ -206,9 +189,4 @@ fn ratio(one: &Score, other: &Score) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
 fn percent(part: i64, whole: i64) -> f64 {
     100.0 * part as f64 / whole.max(1) as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-pub fn count(number: u64) -> f64 {
-    number as f64
 }

@@ -22,7 +22,6 @@ use crate::{
     contenders::Server,
     database::{self, Database},
     fill,
-    heartbeat::count,
     nginx::Nginx,
     process, report,
 };
@@ -161,7 +160,7 @@ impl Source {
         while let Some(done) = clients.join_next().await {
             done??;
         }
-        let bytes = count(self.length * args.connections * args.downloads);
+        let bytes = report::count(self.length * args.connections * args.downloads);
         Ok(bytes / 1e6 / started.elapsed().as_secs_f64())
     }
 

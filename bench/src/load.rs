@@ -3,19 +3,26 @@
 
 use std::{
     net::SocketAddr,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
-use planasonix::cli::output;
+use planasonix::{
+    cli::output,
+    domain::credential::{Agent, Plain},
+};
+use planasonix_wire::AgentId;
+use rand::{SeedableRng, rngs::StdRng};
 use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
+    process::Command,
     task::JoinSet,
-    time::timeout,
+    time::{sleep_until, timeout},
 };
 
-use crate::{Result, fill, process};
+use crate::{Result, fill, process, report::count};
 
 /// An answer that has not come by then never will.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,18 +32,26 @@ const BODY: &str = r#"{"version":"2.14.3","cpu_percent":34.2,"memory_percent":61
 pub struct Args {
     #[arg(long)]
     pub address: SocketAddr,
+    /// How many agents beat in turn
     #[arg(long)]
     pub agents: u64,
     #[arg(long)]
     pub connections: u64,
     #[arg(long)]
     pub seconds: f64,
+    /// How many requests a second all connections send together, at an even pace; as many as are answered,
+    /// unless told
+    #[arg(long)]
+    pub rate: Option<f64>,
+    /// Send well-formed credentials that were never issued, each once, and expect them to be refused
+    #[arg(long, requires = "rate")]
+    pub forged: bool,
 }
 
 /// What came of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Answers with status 200.
+    /// Answers with the status that was to be expected: 200, or 401 to forged ones.
     pub good: u64,
     /// All others, and broken connections.
     pub errors: u64,
@@ -46,21 +61,72 @@ pub struct Outcome {
     pub micros: Vec<u32>,
 }
 
+impl Args {
+    /// Runs the generator in a process of its own.
+    pub async fn run_apart(&self) -> Result<Outcome> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .arg("load")
+            .args(["--address", &self.address.to_string()])
+            .args(["--agents", &self.agents.to_string()])
+            .args(["--connections", &self.connections.to_string()])
+            .args(["--seconds", &self.seconds.to_string()]);
+        if let Some(rate) = self.rate {
+            command.args(["--rate", &rate.to_string()]);
+        }
+        if self.forged {
+            command.arg("--forged");
+        }
+        let done = command.stdin(Stdio::null()).stderr(Stdio::inherit()).kill_on_drop(true).output().await?;
+        if !done.status.success() {
+            return Err(format!("the generator failed: {}", String::from_utf8_lossy(&done.stdout)).into());
+        }
+        Ok(serde_json::from_slice(&done.stdout)?)
+    }
+
+    /// How long a connection waits from one request to the next.
+    fn pause(&self) -> Option<Duration> {
+        self.rate.map(|rate| Duration::from_secs_f64(count(self.connections) / rate))
+    }
+
+    fn expected(&self) -> &'static [u8] {
+        if self.forged { b"HTTP/1.1 401" } else { b"HTTP/1.1 200" }
+    }
+
+    /// What one connection sends, over and over: a forged one no longer than a run lasts.
+    fn requests(&self, connection: u64) -> Result<Vec<Vec<u8>>> {
+        let own = (connection..self.agents).step_by(usize::try_from(self.connections)?);
+        let Some(pause) = self.pause().filter(|_| self.forged) else {
+            return Ok(own.map(|number| request(fill::agent(number))).collect());
+        };
+        let many = Duration::from_secs_f64(self.seconds).div_duration_f64(pause).ceil();
+        // Each generator is a process of its own, and forges others.
+        let mut rng = StdRng::seed_from_u64((u64::from(std::process::id()) << 32) + connection);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number")]
+        Ok(own.cycle().take(many as usize + 1).map(|number| request(forged(number, &mut rng))).collect())
+    }
+}
+
 pub async fn run(args: Args) -> Result<()> {
     if !args.address.ip().is_loopback() {
         return Err("load is put on this machine alone".into());
     }
-    let mut streams = Vec::new();
+    let mut clients = Vec::new();
     for number in 0..args.connections {
         let stream = TcpStream::connect(args.address).await?;
         stream.set_nodelay(true)?;
-        let own = (number..args.agents).step_by(usize::try_from(args.connections)?);
-        streams.push((stream, own.map(request).collect::<Vec<_>>()));
+        let requests = args.requests(number)?;
+        clients.push(Client { stream, requests, pause: args.pause(), expected: args.expected() });
     }
     let started = Instant::now();
     let end = started + Duration::from_secs_f64(args.seconds);
-    let mut clients: JoinSet<_> =
-        streams.into_iter().map(|(stream, requests)| client(stream, requests, end)).collect();
+    let mut clients: JoinSet<_> = (0..)
+        .zip(clients)
+        .map(|(number, client)| {
+            let lag = args.pause().unwrap_or_default().mul_f64(count(number) / count(args.connections));
+            client.run(started + lag, end)
+        })
+        .collect();
     let mut outcome = Outcome::default();
     while let Some(done) = clients.join_next().await {
         let (micros, errors) = done?;
@@ -74,8 +140,13 @@ pub async fn run(args: Args) -> Result<()> {
     Ok(output::line(&serde_json::to_string(&outcome)?)?)
 }
 
-fn request(number: u64) -> Vec<u8> {
-    let (id, credential) = fill::agent(number);
+/// A credential of this agent that was never issued.
+fn forged(number: u64, rng: &mut StdRng) -> (AgentId, Plain<Agent>) {
+    let (id, _) = fill::agent(number);
+    (id, Plain::generate(rng, id.ulid()))
+}
+
+fn request((id, credential): (AgentId, Plain<Agent>)) -> Vec<u8> {
     format!(
         "POST /api/agents/{id}/heartbeat HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",
@@ -85,28 +156,44 @@ fn request(number: u64) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Sends one agent's beat after another until the end. A broken connection is one error and the end.
-async fn client(mut stream: TcpStream, requests: Vec<Vec<u8>>, end: Instant) -> (Vec<u32>, u64) {
-    let (mut micros, mut errors, mut buffer) = (Vec::new(), 0, Vec::with_capacity(4096));
-    for request in requests.iter().cycle() {
-        let sent = Instant::now();
-        if sent >= end {
-            break;
-        }
-        match timeout(PATIENCE, exchange(&mut stream, request, &mut buffer)).await {
-            Ok(Ok(true)) => micros.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX)),
-            Ok(Ok(false)) => errors += 1,
-            Ok(Err(_)) | Err(_) => {
-                errors += 1;
-                break;
-            }
-        }
-    }
-    (micros, errors)
+/// One connection.
+struct Client {
+    stream: TcpStream,
+    requests: Vec<Vec<u8>>,
+    pause: Option<Duration>,
+    expected: &'static [u8],
 }
 
-/// Whether the answer is a 200. All servers here send a length.
-async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> Result<bool> {
+impl Client {
+    /// Sends one agent's beat after another until the end. A broken connection is one error and the end.
+    async fn run(mut self, mut next: Instant, end: Instant) -> (Vec<u32>, u64) {
+        let (mut micros, mut errors, mut answer) = (Vec::new(), 0, Vec::with_capacity(4096));
+        for request in self.requests.iter().cycle() {
+            if let Some(pause) = self.pause {
+                sleep_until(next.into()).await;
+                next += pause;
+            }
+            let sent = Instant::now();
+            if sent >= end {
+                break;
+            }
+            match timeout(PATIENCE, exchange(&mut self.stream, request, &mut answer)).await {
+                Ok(Ok(())) if answer.starts_with(self.expected) => {
+                    micros.push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+                }
+                Ok(Ok(())) => errors += 1,
+                Ok(Err(_)) | Err(_) => {
+                    errors += 1;
+                    break;
+                }
+            }
+        }
+        (micros, errors)
+    }
+}
+
+/// Sends a request and reads the whole answer. All servers here send a length.
+async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) -> Result<()> {
     stream.write_all(request).await?;
     buffer.clear();
     loop {
@@ -116,7 +203,7 @@ async fn exchange(stream: &mut TcpStream, request: &[u8], buffer: &mut Vec<u8>) 
         if let Some(length) = answer_length(buffer)
             && buffer.len() >= length
         {
-            return Ok(buffer.starts_with(b"HTTP/1.1 200"));
+            return Ok(());
         }
     }
 }

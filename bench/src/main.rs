@@ -7,6 +7,7 @@ mod connected;
 mod contenders;
 mod database;
 mod fill;
+mod flood;
 mod heartbeat;
 mod installer;
 mod load;
@@ -35,6 +36,8 @@ struct Cli {
 enum Command {
     /// The group commit, beside one UPDATE a heartbeat and a handler that stores nothing
     Heartbeat(heartbeat::Args),
+    /// Good heartbeats beside a flood of bogus ones
+    Flood(flood::Args),
     /// The view of who is connected
     Connected(connected::Args),
     /// A flush of heartbeats and the search for silent agents, among very many agents
@@ -72,6 +75,7 @@ fn run(command: Command) -> Result<()> {
     runtime.enable_all().build()?.block_on(async {
         match command {
             Command::Heartbeat(args) => heartbeat::run(args).await,
+            Command::Flood(args) => flood::run(args).await,
             Command::Connected(args) => connected::run(args).await,
             Command::Reaper(args) => reaper::run(args).await,
             Command::Installer(args) => installer::run(args).await,

@@ -57,3 +57,8 @@ pub fn megabytes(bytes: i64) -> String {
     let bytes = bytes as f64;
     format!("{:.1}", bytes / 1_048_576.0)
 }
+
+#[expect(clippy::cast_precision_loss, reason = "a figure for people")]
+pub fn count(number: u64) -> f64 {
+    number as f64
+}

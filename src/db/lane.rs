@@ -189,7 +189,8 @@ impl Lane {
     ) -> Result<T> {
         let started = Instant::now();
         let result = timeout(budget.left(), async {
-            let tether = Tether::new(self.pool.acquire().await?);
+            // Boxed, since making a connection takes 30 KB, and every request's future would hold them.
+            let tether = Tether::new(Box::pin(self.pool.acquire()).await?);
             let _used = Used::after(started.elapsed(), self.name, self.pool.size());
             let result = work(&tether).await;
             tether.settle(&result);

@@ -1,5 +1,8 @@
 //! What waits to be flushed: bounded, merged by (agent, credential), fair to those known to be good.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
@@ -22,6 +25,9 @@ const MOST_WAITING: usize = 16_384;
 const MOST_IN_BATCH: usize = 4_096;
 /// How long a beat is left alone after its row was locked, or the flush failed.
 const PAUSE: Duration = Duration::from_millis(10);
+/// How long unknown credentials gather before the next of them are taken. So many look-ups a second a flood
+/// of bogus ones can cause at most, whatever its rate; and so long an agent's first beat here may wait.
+const GATHER: Duration = Duration::from_millis(10);
 
 /// What beats are merged by. Never by the agent alone: a forged beat must not displace a real one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,6 +98,8 @@ pub(super) struct Queue {
     entries: HashMap<Key, Entry>,
     known: Line,
     unknown: Line,
+    /// When unknown ones may be taken again.
+    gathered: Option<Instant>,
     paused: VecDeque<(Instant, Key)>,
     accepted: memory::Accepted,
     shed: bool,
@@ -137,21 +145,19 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes what is due, oldest first, at most half of it unknown. Entries that nobody waits for any
-    /// more are dropped.
+    /// Takes what is due, oldest first, at most half of it unknown, and those only once they have gathered.
+    /// Entries that nobody waits for any more are dropped.
     pub(super) fn take(&mut self, now: Instant) -> Vec<Entry> {
         while let Some((_, key)) = self.paused.pop_front_if(|(due, _)| *due <= now) {
             let known = self.entries.get(&key).is_some_and(|entry| entry.known);
             self.line(known).keys.push_back(key);
         }
         let mut batch = Vec::new();
-        for (known, most) in [(false, MOST_IN_BATCH / 2), (true, MOST_IN_BATCH)] {
-            while batch.len() < most
-                && let Some(key) = self.line(known).keys.pop_front()
-            {
-                batch.extend(self.remove(key, now));
-            }
+        if self.gathered.is_none_or(|due| due <= now) {
+            self.move_to(&mut batch, false, MOST_IN_BATCH / 2, now);
+            self.gathered = (!batch.is_empty()).then(|| now + GATHER);
         }
+        self.move_to(&mut batch, true, MOST_IN_BATCH, now);
         batch
     }
 
@@ -194,10 +200,19 @@ impl Queue {
 
     /// When there will be something to take: `None` is not before the next push.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
-        if self.known.keys.is_empty() && self.unknown.keys.is_empty() {
-            self.paused.front().map(|(due, _)| *due)
-        } else {
-            Some(now)
+        if !self.known.keys.is_empty() {
+            return Some(now);
+        }
+        let unknown = (!self.unknown.keys.is_empty()).then(|| self.gathered.unwrap_or(now).max(now));
+        let paused = self.paused.front().map(|(due, _)| *due);
+        unknown.into_iter().chain(paused).min()
+    }
+
+    fn move_to(&mut self, batch: &mut Vec<Entry>, known: bool, most: usize, now: Instant) {
+        while batch.len() < most
+            && let Some(key) = self.line(known).keys.pop_front()
+        {
+            batch.extend(self.remove(key, now));
         }
     }
 
@@ -216,100 +231,5 @@ impl Queue {
         line.waiting = line.waiting.saturating_sub(entry.waiters.len());
         entry.waiters.retain(|waiter| waiter.is_there(now));
         if entry.waiters.is_empty() { None } else { Some(entry) }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use planasonix_wire::json::Patch;
-    use rand::{SeedableRng, rngs::StdRng};
-    use ulid::Ulid;
-
-    use super::*;
-    use crate::domain::credential::Plain;
-
-    const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
-
-    fn key(n: u64) -> Key {
-        let mut rng = StdRng::seed_from_u64(n);
-        Key {
-            agent: AgentId::from_uuid(uuid::Uuid::from_u128(u128::from(n))),
-            credential: Plain::<Agent>::generate(&mut rng, Ulid::nil()).hashed(),
-        }
-    }
-
-    fn cpu(percent: f64) -> Sample {
-        let mut sample = Sample::default();
-        sample.figures.cpu_percent = Patch::Set(percent);
-        sample
-    }
-
-    fn waiter() -> (Waiter, oneshot::Receiver<Outcome>) {
-        let (reply, answer) = oneshot::channel();
-        (Waiter { reply, deadline: Instant::now() + Duration::from_mins(1) }, answer)
-    }
-
-    fn push(queue: &mut Queue, key: Key, sample: Sample) -> Option<oneshot::Receiver<Outcome>> {
-        let (waiter, answer) = waiter();
-        queue.push(key, sample, HERE, waiter).ok().map(|()| answer)
-    }
-
-    #[test]
-    fn one_credential_s_beats_become_one_row_and_everyone_is_answered() {
-        let mut queue = Queue::default();
-        let mut answers: Vec<_> =
-            (0..3).filter_map(|n| push(&mut queue, key(1), cpu(f64::from(n)))).collect();
-        let mut batch = queue.take(Instant::now());
-        assert_eq!(batch.len(), 1);
-        let entry = batch.remove(0);
-        assert_eq!(entry.sample, cpu(2.0));
-        entry.answer(Outcome::Unknown);
-        assert!(answers.iter_mut().all(|answer| answer.try_recv().is_ok()));
-    }
-
-    #[test]
-    fn another_credential_for_the_same_agent_is_another_row() {
-        let mut queue = Queue::default();
-        let forged = Key { agent: key(1).agent, ..key(2) };
-        let _answers = [push(&mut queue, key(1), cpu(1.0)), push(&mut queue, forged, cpu(99.0))];
-        assert_eq!(queue.take(Instant::now()).len(), 2);
-    }
-
-    #[test]
-    fn what_is_put_back_pauses_and_yields_to_what_was_said_since() {
-        let mut queue = Queue::default();
-        let _first = push(&mut queue, key(1), cpu(1.0));
-        let now = Instant::now();
-        let batch = queue.take(now);
-        let _later = push(&mut queue, key(1), cpu(2.0));
-        queue.put_back(batch, now);
-        assert!(queue.take(now).is_empty(), "it pauses");
-        let due = queue.next_due(now).unwrap();
-        let batch = queue.take(due);
-        assert_eq!(batch[0].sample, cpu(2.0));
-        assert_eq!(batch[0].waiters.len(), 2);
-        assert_eq!(queue.next_due(due), None);
-    }
-
-    #[test]
-    fn strangers_fill_half_of_the_queue_and_of_a_batch() {
-        let mut queue = Queue::default();
-        let good = key(0);
-        queue.know([good.credential].into_iter());
-        let answers: Vec<_> =
-            (1..=MOST_WAITING as u64).map_while(|n| push(&mut queue, key(n), cpu(0.0))).collect();
-        assert_eq!(answers.len(), MOST_WAITING / 2);
-        let _good = push(&mut queue, good, cpu(1.0)).unwrap();
-        let batch = queue.take(Instant::now());
-        assert_eq!(batch.len(), MOST_IN_BATCH / 2 + 1);
-        assert!(batch.iter().any(|entry| entry.key == good));
-    }
-
-    #[test]
-    fn a_caller_that_has_gone_away_frees_its_place() {
-        let mut queue = Queue::default();
-        drop(push(&mut queue, key(1), cpu(1.0)));
-        assert!(queue.take(Instant::now()).is_empty());
-        assert_eq!(queue.unknown.waiting, 0);
     }
 }
