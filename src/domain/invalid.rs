@@ -23,6 +23,19 @@ impl Invalid {
         Self(vec![BadField { field: field.into(), issue, advice: advice.into() }])
     }
 
+    /// Two parts of one request, or all that is wrong with either.
+    ///
+    /// # Errors
+    /// The bad fields of both.
+    pub fn both<A, B>(one: Result<A, Self>, other: Result<B, Self>) -> Result<(A, B), Self> {
+        match (one, other) {
+            (Ok(one), Ok(other)) => Ok((one, other)),
+            (Err(one), Err(other)) => Err(Self([one.0, other.0].concat())),
+            (Err(one), _) => Err(one),
+            (_, Err(other)) => Err(other),
+        }
+    }
+
     /// Every bad field.
     pub fn fields(&self) -> &[BadField] {
         &self.0

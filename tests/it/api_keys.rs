@@ -2,6 +2,7 @@
 
 mod life;
 mod records;
+mod verifying;
 
 use planasonix::domain::Scope;
 use planasonix_wire::{ApiKeyId, WorkspaceId};

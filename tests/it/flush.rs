@@ -3,16 +3,27 @@
 use std::time::Duration;
 
 use planasonix::{
-    db::fleet::{Beat, BeatRules, Search, close_silent_runs, store_beats},
+    db::{
+        Db, LaneSizes,
+        fleet::{Beat, BeatRules, Search, close_silent_runs, store_beats},
+    },
     domain::presence::Sample,
+    presence::{self, Presence},
 };
-use tokio::time::sleep;
+use tokio::{task::JoinSet, time::sleep};
+use tokio_util::sync::CancellationToken;
 
-use crate::support::{database::Database, rows, turn};
+use crate::support::{
+    ask::eventually,
+    database::Database,
+    rows::{self, Held},
+    turn,
+};
 
 const WINDOW: Duration = Duration::from_mins(2);
 const RULES: BeatRules = BeatRules { window: WINDOW, min_interval: Duration::ZERO };
 const BEATS: usize = 4_000;
+const MORE_THAN_MAY_WAIT: usize = 17_000;
 /// The whole table in one pass.
 const EVERYWHERE: Search = Search { page: 0, pages: 1_000_000, most: 1_000 };
 
@@ -56,4 +67,37 @@ async fn a_full_flush_fits_its_time_again_and_again_and_its_events_read_in_order
         let expected = ["disconnected", "connected"][place % 2];
         assert_eq!(kind, expected, "{trail:?}");
     }
+}
+
+/// The marks are five seconds apart, and one that is left out is made up for by the next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_good_beats_are_turned_away_nobody_marks_that_they_are_taken() {
+    let _alone = turn::alone();
+    let database = Database::create().await;
+    let (agent, credential) = rows::connected_agents(&database.options, 1).await[0];
+    let db = Db::new(database.options.clone(), LaneSizes { reads: 1, writes: 1 });
+    let (presence, flusher) = Presence::new(&db, RULES);
+    let stop = CancellationToken::new();
+    let flusher = tokio::spawn(flusher.run(stop.clone()));
+    let beat = || {
+        let (presence, sample) = (presence.clone(), Sample::default());
+        let beat = presence::Beat { agent, credential, remote_ip: [127, 0, 0, 1].into(), sample };
+        async move { presence.record(beat).await }
+    };
+    beat().await.unwrap();
+    let marked = rows::alive_at(&database.options).await;
+
+    let held = Held::flushes(&database.options).await;
+    let crowd: JoinSet<_> = (0..MORE_THAN_MAY_WAIT).map(|_| beat()).collect();
+    sleep(Duration::from_millis(300)).await;
+    held.let_go().await;
+    let answers = crowd.join_all().await;
+    let turned_away = answers.iter().filter(|answer| answer.is_err()).count();
+    assert!((1..MORE_THAN_MAY_WAIT).contains(&turned_away), "{turned_away}");
+    let next =
+        eventually(async || Some(rows::alive_at(&database.options).await).filter(|at| *at > marked)).await;
+    assert!((next - marked).num_seconds() >= 8, "{marked}, then {next}");
+    beat().await.unwrap();
+    stop.cancel();
+    flusher.await.unwrap();
 }

@@ -8,6 +8,7 @@ use sqlx::postgres::PgConnectOptions;
 use tokio::time::sleep;
 
 use crate::support::{
+    App,
     actors::{Agent, Workspace},
     ask::eventually,
     database::Database,
@@ -150,4 +151,19 @@ async fn an_outage_of_the_database_is_a_gap_too() {
         assert_eq!(trails[&agent.id], UNBROKEN);
     }
     assert_eq!(gaps(&acme).await.len(), 1);
+}
+
+#[tokio::test]
+async fn health_knows_of_a_gap_before_it_is_marked() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let (silent, alive) = (acme.agent("silent").await, acme.agent("alive").await);
+    for agent in [&silent, &alive] {
+        agent.beat().await;
+    }
+    rows::were_away(&app.database.options, Duration::from_mins(3)).await;
+    alive.beat().await;
+    let health = acme.health(silent.id).await;
+    assert_eq!((&health["status"], &health["reasons"]), (&json!("unknown"), &json!(["control_plane_gap"])));
+    assert_eq!(acme.health(alive.id).await["status"], "healthy");
 }

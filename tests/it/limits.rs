@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::support::{
     Answer, App,
-    actors::{Agent, Caller},
+    actors::{Agent, Caller, Workspace},
     ask::for_each,
     database::Database,
     http,
@@ -206,10 +206,68 @@ async fn the_program_s_limits_are_the_promised_ones() {
     let database = Database::create().await;
     let program = |arguments: &[&str]| Program::new(arguments).variable("DATABASE_URL", &database.url());
     let server = program(&["serve", "--listen", "127.0.0.1:0"]).start().until_serving();
-    program(&["workspace", "create", "--slug", "acme", "--name", "Acme"]).run();
-    let key = ["api-key", "create", "--workspace", "acme", "--name", "x", "--scope", "agents:read", "--json"];
+    let acme = program(&["workspace", "create", "--slug", "acme", "--name", "Acme", "--json"]).run().json();
+    let key = [
+        "api-key",
+        "create",
+        "--workspace",
+        "acme",
+        "--name",
+        "x",
+        "--scope",
+        "agents:read",
+        "--scope",
+        "agents:write",
+        "--json",
+    ];
     let key = program(&key).run().json()["secret"].as_str().unwrap().to_owned();
     let caller =
         Caller { http: http::client(), base: format!("http://{}", server.address()), token: Some(key) };
     assert_eq!(told(&caller.get("/api/agents").await), Some((1_200, 1_199)));
+    drop(server);
+
+    let server = program(&["serve", "--listen", "127.0.0.1:0", "--rate-limit-key=0"]).start().until_serving();
+    let caller = Caller { base: format!("http://{}", server.address()), ..caller };
+    assert_eq!(told(&caller.get("/api/agents").await), Some((6_000, 5_999)));
+    let acme = Workspace { operator: caller, id: acme["id"].as_str().unwrap().parse().unwrap() };
+    let agent = acme.agent("busy").await;
+    // Half of one comes back each second.
+    let asked = for_each(0..60, 4, |_| disconnect(&agent)).await;
+    let admitted = asked.iter().filter(|answer| answer.status == 204).count();
+    assert!((29..45).contains(&admitted), "{admitted}, after one for its enrollment");
+    let stranger = Caller { token: None, ..acme.operator };
+    // Ten of them come back each second.
+    let asked = for_each(0..900, 8, |_| stranger.get("/api/agents")).await;
+    let failed = asked.iter().filter(|answer| answer.status == 401).count();
+    assert!((600..850).contains(&failed), "{failed}");
+    assert!(asked.iter().any(|answer| answer.status == 429));
+}
+
+#[tokio::test]
+async fn an_enrollment_that_comes_too_often_may_still_come_later() {
+    let app = app(Rates { agent: 60, ..Rates::default() }).await;
+    let pending = app.workspace("acme").await.register("etl").await;
+    let commands = format!("/api/agents/manual-install/{}", pending.id);
+    for_each(0..70, 4, |_| pending.token.get(&commands)).await;
+    let refused = pending.try_enroll().await;
+    assert_eq!(refused.error(429, "rate_limited")["action"], "retry");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    pending.enroll().await.beat().await;
+}
+
+/// All that an outsider can know of an agent's credential is right.
+#[tokio::test]
+async fn who_only_knows_an_agent_s_id_cannot_use_its_allowance_up() {
+    let app = app(Rates { agent: 3, ..Rates::default() }).await;
+    let agent = app.workspace("acme").await.agent("etl").await;
+    let (_, public_id) = inspect(agent.me.token.as_deref().unwrap()).unwrap();
+    let forged = agent.me.with_token(&assemble(Kind::Agent, public_id, &[0; 32]));
+    for _ in 0..20 {
+        for path in ["credential", "disconnect"] {
+            let refused = forged.post_nothing(&format!("{}/{path}", agent.path())).await;
+            assert_eq!(refused.error(401, "unauthenticated")["action"], "re_enroll");
+        }
+    }
+    agent.rotate().await.beat().await;
 }

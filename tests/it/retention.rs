@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use planasonix::db::fleet::prune_events;
+use planasonix::{db::fleet::prune_events, domain::Scope};
+use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use tokio::time::sleep;
 
-use crate::support::{App, ask::eventually, database::Database, process::Server};
+use crate::support::{App, ask::eventually, database::Database, process::Server, rows};
 
 #[tokio::test]
 async fn old_events_go_oldest_first_and_no_younger_ones() {
@@ -42,6 +43,36 @@ async fn a_server_that_is_told_to_forget_does_and_no_other() {
     eventually(async || operator.get(&events).await.ids().is_empty().then_some(())).await;
     agent.beat().await;
     assert_eq!(operator.get(&events).await.ids().len(), 1, "what is younger stays");
+}
+
+#[tokio::test]
+async fn a_deleted_agent_is_unknown_once_its_events_are_gone() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let agent = acme.agent("etl").await;
+    let events = format!("{}/events", agent.path());
+    assert_eq!(acme.operator.delete(&agent.path()).await.status, 204);
+    assert_eq!(acme.operator.get(&events).await.ids().len(), 3);
+    sleep(Duration::from_millis(20)).await;
+    prune(&mut app.database.connect().await, Duration::ZERO, 10).await;
+    acme.operator.get(&events).await.error(404, "agent_not_found");
+}
+
+#[tokio::test]
+async fn idempotency_keys_go_once_they_are_honoured_no_more() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let (_, operator) = app.operator(acme.id, &[Scope::AgentsWrite]).await;
+    let new = json!({"label": "a", "platform": "linux"});
+    operator.post_under("old", "/api/agents", &new).await.data(201);
+    app.time_passes(Duration::from_hours(23)).await;
+    operator.post_under("young", "/api/agents", &new).await.data(201);
+    app.time_passes(Duration::from_mins(61)).await;
+    let stored = async || rows::idempotency_keys(&app.database.options).await;
+    assert_eq!(stored().await, ["old", "young"]);
+    let _server = Server::start(&app.database.url(), &[]).await;
+    eventually(async || (stored().await.len() < 2).then_some(())).await;
+    assert_eq!(stored().await, ["young"]);
 }
 
 async fn prune(connection: &mut PgConnection, age: Duration, most: i64) -> u64 {

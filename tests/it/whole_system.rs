@@ -1,6 +1,7 @@
 //! The control plane and real agents, each a process of its own.
 
 mod barred;
+mod day;
 mod interrupted;
 mod joining;
 mod leaving;

@@ -7,7 +7,7 @@ use sqlx::PgConnection;
 use crate::meter;
 
 /// The longest time between two marks that is no gap.
-pub(super) const GAP: Duration = Duration::from_secs(15);
+pub(in crate::db) const GAP: Duration = Duration::from_secs(15);
 
 /// Marks that the control plane takes heartbeats. Where the last mark is too old, the time between is
 /// stored as a gap of ours, with an event for each workspace that had agents connected. Where nobody had,

@@ -7,6 +7,7 @@ mod explain;
 mod retention;
 mod slow_fields;
 
+pub(super) use ageing::GAP;
 pub use ageing::{Look, Search, close_silent_runs, estimate_connected, mark_alive};
 pub use beats::{Beat, BeatRules, Stored, store_beats};
 pub use explain::{Explained, explain};

@@ -6,7 +6,7 @@ use planasonix_wire::{
 };
 
 use crate::{
-    domain::agent::EnrollmentFacts,
+    domain::{agent::EnrollmentFacts, invalid::Invalid},
     entropy,
     http::{
         App,
@@ -34,8 +34,7 @@ pub async fn enroll(
     key: IdempotencyKey,
     OptionalBody(body): OptionalBody<Enroll>,
 ) -> Result<Answer<Data<Enrolled>>, Problem> {
-    let key = key.get()?;
-    let facts = EnrollmentFacts::try_from(body)?;
+    let (key, facts) = Invalid::both(key.get(), EnrollmentFacts::try_from(body))?;
     let enrolled = enrolling.enroll(&app, &facts, key).await?;
     Ok(Answer::ok(Enrolled {
         agent_id: enrolled.agent,

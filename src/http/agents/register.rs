@@ -5,7 +5,7 @@ use planasonix_wire::{
 };
 
 use crate::{
-    domain::agent::NewAgent,
+    domain::{agent::NewAgent, invalid::Invalid},
     http::{
         App,
         answer::Answer,
@@ -33,8 +33,7 @@ pub async fn register(
     key: IdempotencyKey,
     JsonBody(body): JsonBody<RegisterAgent>,
 ) -> Result<Answer<Data<RegisteredAgent>>, Problem> {
-    let key = key.get()?;
-    let new = NewAgent::try_from(body)?;
+    let (key, new) = Invalid::both(key.get(), NewAgent::try_from(body))?;
     let registered = app.lives.register(&writer.workspace, writer.actor, &new, key).await?;
     let location = format!("/api/agents/{}", registered.id);
     Ok(Answer::created(registered, location).with_secret())

@@ -3,9 +3,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use planasonix_wire::AgentId;
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{App, actors::Workspace, rows};
+use crate::support::{App, actors::Workspace, ask::for_each, rows};
 
 const FIELDS: [&str; 7] = ["id", "agent_id", "type", "at", "actor", "reason", "detail"];
 
@@ -192,6 +193,19 @@ async fn what_an_agent_causes_at_will_is_noted_once_a_minute() {
     let acme = app.workspace("acme").await;
     let pending = acme.register("a").await;
     pending.enroll().await;
-    crate::support::ask::for_each(0..20, 10, |_| pending.try_enroll()).await;
-    assert_eq!(acme.trail("type=enrollment_refused").await.len(), 1);
+    let noted = async || {
+        for_each(0..20, 10, |_| pending.try_enroll()).await;
+        for _ in 0..3 {
+            let bundle =
+                acme.operator.request(Method::GET, &format!("/api/agents/installer/{}/linux", pending.id));
+            bundle.send().await.unwrap().bytes().await.unwrap();
+        }
+        let types = ["enrollment_refused", "installer_downloaded"];
+        for_each(types, 1, async |kind| acme.trail(&format!("type={kind}")).await.len()).await
+    };
+    assert_eq!(noted().await, [1, 1]);
+    app.events_age(Duration::from_secs(50)).await;
+    assert_eq!(noted().await, [1, 1]);
+    app.events_age(Duration::from_secs(10)).await;
+    assert_eq!(noted().await, [2, 2]);
 }

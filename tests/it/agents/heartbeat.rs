@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use serde_json::{Value, json};
 
-use crate::support::{App, actors::Agent};
+use crate::support::{App, actors::Agent, ask::eventually, database::Database, process::Server, rows};
 
 fn path(agent: &Agent) -> String {
     format!("/api/agents/{}/heartbeat", agent.id)
@@ -235,4 +235,21 @@ async fn a_refused_agent_is_told_why_and_what_to_do() {
     app.time_passes(Duration::from_hours(30 * 24)).await;
     let refusal = agent.heartbeat(&json!({})).await.error(403, "credential_expired");
     assert_eq!(refusal["action"], "re_enroll");
+}
+
+#[tokio::test]
+async fn a_fleet_that_would_beat_too_often_is_asked_to_beat_less_often() {
+    let database = Database::create().await;
+    rows::connected_agents(&database.options, 1_000).await;
+    rows::analyze(&database.options).await;
+    let flags = ["--heartbeat-rate=10", "--connected-window=3600"];
+    let server = Server::start(&database.url(), &flags).await;
+    let agent = server.workspace(&database.options, "acme").await.agent("etl").await;
+    let interval = async || {
+        let told = agent.heartbeat(&json!({})).await.data(200);
+        told["heartbeat_interval_seconds"].as_u64().filter(|seconds| *seconds > 33)
+    };
+    // A tenth to either side, and as much for what Postgres does not know.
+    let stretched = eventually(interval).await;
+    assert!((80..=120).contains(&stretched), "{stretched}");
 }

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use planasonix::domain::Scope;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::support::{
     Answer, App,
     actors::{Caller, Workspace},
     ask::for_each,
+    rows::Held,
 };
 
 async fn register(acme: &Workspace, key: &str, label: &str) -> Answer {
@@ -125,10 +127,40 @@ async fn a_bad_key_is_named() {
     }
     register(&acme, &"k".repeat(255), "a").await.data(201);
     assert_eq!(acme.operator.get("/api/agents").await.ids().len(), 1);
+    let both = acme.operator.post_under("", "/api/agents", &json!({"label": "", "platform": "linux"})).await;
+    both.blames_exactly("invalid_request", &[("Idempotency-Key", "too_short"), ("label", "too_short")]);
     let pending = acme.register("b").await;
-    let answer = pending.token.post_under("", "/api/agents/enroll", &json!({})).await;
-    answer.blames_exactly("invalid_request", &[("Idempotency-Key", "too_short")]);
+    for (body, also) in [(json!({}), None), (json!({"platform": "amiga"}), Some(("platform", "unsupported")))]
+    {
+        let answer = pending.token.post_under("", "/api/agents/enroll", &body).await;
+        let bad: Vec<_> = [("Idempotency-Key", "too_short")].into_iter().chain(also).collect();
+        answer.blames_exactly("invalid_request", &bad);
+    }
     pending.enroll().await;
+}
+
+/// Nobody waits for it: the registration that a lock holds up may take as long as it likes.
+#[tokio::test]
+async fn while_one_call_is_under_way_another_is_told_so() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    for number in 0..5 {
+        let key = format!("k{number}");
+        let held = Held::registrations(&app.database.options).await;
+        let (first, second) = tokio::join!(register(&acme, &key, "a"), async {
+            sleep(Duration::from_millis(200)).await;
+            let second = register(&acme, &key, "a").await;
+            held.let_go().await;
+            second
+        });
+        // A busy machine may have been slower than the lock's patience.
+        if first.status != 503 && second.status != 503 {
+            second.error(409, "request_in_progress");
+            assert_eq!(register(&acme, &key, "a").await.data(201)["id"], first.data(201)["id"]);
+            return;
+        }
+    }
+    panic!("five times 503");
 }
 
 #[tokio::test]

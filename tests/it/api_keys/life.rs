@@ -7,7 +7,7 @@ use planasonix::domain::Scope;
 use serde_json::{Value, json};
 
 use super::{KEYS, administered, create, holder};
-use crate::support::{App, actors::Caller, ask::eventually};
+use crate::support::{App, actors::Caller, ask::eventually, process::Server};
 
 async fn works(caller: &Caller) -> bool {
     caller.get("/api/agents").await.status == 200
@@ -29,6 +29,15 @@ async fn a_use_is_noted_to_the_minute() {
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert!(works(&caller).await);
     assert_eq!(last_used().await, first, "not with every request");
+
+    app.time_passes(Duration::from_secs(61)).await;
+    let before = last_used().await;
+    // Another replica, which has not seen it used lately.
+    let other = Server::start(&app.database.url(), &[]).await;
+    assert!(works(&caller.at(other.address)).await);
+    eventually(async || Some(last_used().await).filter(|used| *used != before)).await;
+    let moved = last_used().await;
+    assert!(moved.as_str() > first.as_str(), "{first}, then {moved}");
 }
 
 #[tokio::test]

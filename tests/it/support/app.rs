@@ -138,7 +138,7 @@ impl App {
         assert!(self.db.set_workspace(slug, None, Some(most)).await.unwrap());
     }
 
-    /// Lets time pass for everything stored.
+    /// Lets time pass for everything stored but the audit trail.
     pub async fn time_passes(&self, time: Duration) {
         time::passes(&mut self.database.connect().await, time).await;
     }
@@ -146,6 +146,11 @@ impl App {
     /// Lets time pass for these agents alone, and not for the keys of those who look at them.
     pub async fn time_passes_for(&self, agents: &[AgentId], time: Duration) {
         time::passes_for(&mut self.database.connect().await, agents, time).await;
+    }
+
+    /// Lets time pass for the audit trail alone.
+    pub async fn events_age(&self, time: Duration) {
+        time::passes_for_events(&mut self.database.connect().await, time).await;
     }
 
     /// Lets an API key's time run out.

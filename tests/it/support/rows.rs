@@ -1,11 +1,11 @@
 //! What is stored, looked at and held behind the servers' backs. With letting time pass, the only SQL in
 //! tests.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use planasonix::domain::credential::{Agent as Credential, Hashed};
-use planasonix_wire::AgentId;
+use planasonix::domain::credential::{Agent as Credential, ApiKey, Hashed, Plain};
+use planasonix_wire::{AgentId, ApiKeyId};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
@@ -61,7 +61,7 @@ pub async fn tamper_with_events(database: &PgConnectOptions) -> Vec<String> {
 /// How many transactions this database has seen. Idle connections tell theirs with their next
 /// statement, and the control plane has one every five seconds.
 pub async fn transactions(database: &PgConnectOptions) -> i64 {
-    tokio::time::sleep(std::time::Duration::from_secs(6)).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
     sqlx::query_scalar("SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()")
         .fetch_one(&mut connect(database).await)
         .await
@@ -89,6 +89,14 @@ impl Held {
         let mut connection = connect(database).await;
         sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
         sqlx::query("LOCK TABLE agent_liveness IN SHARE MODE").execute(&mut connection).await.unwrap();
+        Self(connection)
+    }
+
+    /// Holds back every registration before its row is written.
+    pub async fn registrations(database: &PgConnectOptions) -> Self {
+        let mut connection = connect(database).await;
+        sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
+        sqlx::query("LOCK TABLE agents IN SHARE MODE").execute(&mut connection).await.unwrap();
         Self(connection)
     }
 
@@ -159,6 +167,54 @@ pub async fn refuse_events(database: &PgConnectOptions) {
         $$;
         CREATE TRIGGER refuse_events BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION refuse_events()";
     sqlx::raw_sql(refuse).execute(&mut connect(database).await).await.unwrap();
+}
+
+/// When the control plane last marked that it takes heartbeats.
+pub async fn alive_at(database: &PgConnectOptions) -> DateTime<Utc> {
+    sqlx::query_scalar("SELECT alive_at FROM control_plane")
+        .fetch_one(&mut connect(database).await)
+        .await
+        .unwrap()
+}
+
+/// Makes it so long ago that anybody took a heartbeat.
+pub async fn were_away(database: &PgConnectOptions, time: Duration) {
+    sqlx::query(
+        "WITH heard AS (
+            UPDATE agent_liveness SET last_seen_at = last_seen_at - $1, connected_since = connected_since - $1
+         )
+         UPDATE control_plane SET alive_at = alive_at - $1",
+    )
+    .bind(time)
+    .execute(&mut connect(database).await)
+    .await
+    .unwrap();
+}
+
+/// The idempotency keys that are stored.
+pub async fn idempotency_keys(database: &PgConnectOptions) -> Vec<String> {
+    sqlx::query_scalar("SELECT key FROM idempotency_keys ORDER BY key")
+        .fetch_all(&mut connect(database).await)
+        .await
+        .unwrap()
+}
+
+/// Stores keys like this one, as if these had been made: what a look at the first bytes finds is right, the
+/// slow hash is another's.
+pub async fn plausible_keys(database: &PgConnectOptions, like: ApiKeyId, keys: &[Plain<ApiKey>]) {
+    let (ids, checks): (Vec<_>, Vec<_>) =
+        keys.iter().map(|key| (Uuid::from_u128(key.public_id().0), key.hashed().check().to_vec())).unzip();
+    sqlx::query(
+        "INSERT INTO api_keys (id, workspace_id, name, scopes, argon2, sha256_check)
+         SELECT new.id, workspace_id, name, scopes, argon2, new.check
+         FROM api_keys, UNNEST($2::uuid[], $3::bytea[]) AS new (id, \"check\") WHERE api_keys.id = $1",
+    )
+    .bind(like.uuid())
+    .bind(ids)
+    .bind(checks)
+    .execute(&mut connect(database).await)
+    .await
+    .unwrap();
 }
 
 /// All that is stored of agents and keys, when they were last used aside.

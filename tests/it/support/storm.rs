@@ -37,6 +37,7 @@ pub enum Outcome {
         status: u16,
         code: String,
         retry_after: bool,
+        action: Option<String>,
     },
     /// The connection failed.
     Broken,
@@ -62,7 +63,11 @@ impl Beat {
 
     /// A 503 as it must be.
     pub fn was_postponed(&self) -> bool {
-        matches!(&self.outcome, Outcome::Refused { status: 503, code, retry_after: true } if code == "unavailable")
+        let Outcome::Refused { status: 503, code, retry_after: true, action: Some(action) } = &self.outcome
+        else {
+            return false;
+        };
+        code == "unavailable" && action == "retry"
     }
 }
 
@@ -166,6 +171,7 @@ fn outcome(reply: &Reply) -> Outcome {
         status: reply.status,
         code: answer["error"]["code"].as_str().unwrap().to_owned(),
         retry_after: reply.header("retry-after").is_some(),
+        action: answer["error"]["action"].as_str().map(ToOwned::to_owned),
     }
 }
 
