@@ -46,6 +46,9 @@ pub struct Args {
     /// Fail if ours has less than so much of nginx's throughput
     #[arg(long)]
     at_least: Option<f64>,
+    /// Fail if the downloads that are watched cost more megabytes than this
+    #[arg(long)]
+    grow_at_most: Option<f64>,
     #[command(flatten)]
     database: database::Args,
 }
@@ -78,10 +81,13 @@ pub async fn run(args: Args) -> Result<()> {
     let ours = Source::new(server.address, &path, &key, length);
     let theirs = Source::new(nginx.address, "/bundle.tar.gz", &key, length);
     let ratio = throughput(&args, &ours, &theirs).await?;
-    memory(&args, &server, &ours).await?;
+    let grown = memory(&args, &server, &ours).await?;
     server.stop().await?;
-    match args.at_least.filter(|wanted| ratio < *wanted) {
-        Some(wanted) => Err(format!("ours has {ratio:.2} of nginx's throughput, below {wanted}").into()),
+    if let Some(wanted) = args.at_least.filter(|wanted| ratio < *wanted) {
+        return Err(format!("ours has {ratio:.2} of nginx's throughput, below {wanted}").into());
+    }
+    match args.grow_at_most.filter(|most| grown > *most) {
+        Some(most) => Err(format!("{} downloads cost {grown:.1} MB, above {most}", args.parallel).into()),
         None => Ok(()),
     }
 }
@@ -110,7 +116,8 @@ async fn throughput(args: &Args, ours: &Source, theirs: &Source) -> Result<f64> 
     Ok(ratio)
 }
 
-async fn memory(args: &Args, server: &Server, ours: &Source) -> Result<()> {
+/// Many downloads at once; gives by how many megabytes the server grew.
+async fn memory(args: &Args, server: &Server, ours: &Source) -> Result<f64> {
     let before = process::megabytes(server.process(), "VmRSS");
     process::reset_peak(server.process());
     let begun = Arc::new(Barrier::new(usize::try_from(args.parallel)?));
@@ -133,7 +140,8 @@ async fn memory(args: &Args, server: &Server, ours: &Source) -> Result<()> {
         ("at most, MB", format!("{peak:.1}")),
         ("grew by MB", format!("{:.1}", peak - before)),
     ];
-    report::rows(&format!("The server's memory, {} at once", args.parallel), &[row], args.database.json)
+    report::rows(&format!("The server's memory, {} at once", args.parallel), &[row], args.database.json)?;
+    Ok(peak - before)
 }
 
 impl Source {
