@@ -1,8 +1,9 @@
 //! The commands that install an agent by hand.
 //!
 //! Each is to be pasted as it stands. The enrollment token is on no command line, where other users of the host
-//! could read it: `curl` reads its header from standard input, the install script its variable. Nothing is
-//! unpacked, let alone run as root, unless the checksum holds.
+//! could read it: `curl` reads its header from standard input, the install script its variable. `sudo` would write
+//! a variable that it is told to keep into its log, so it is piped past it. Nothing is unpacked, let alone run as
+//! root, unless the checksum holds.
 
 use planasonix_wire::{
     AgentId,
@@ -52,11 +53,6 @@ fn sum(sha256: &str) -> String {
     format!(r#"printf '%s  %s\n' {sha256} "$d/planasonix-agent.tar.gz""#)
 }
 
-/// What the script takes from the environment: the token, and the way out of a network that lets nobody out
-/// directly, which `curl` took as well.
-const KEPT: &str = "PLANASONIX_ENROLLMENT_TOKEN,PLANASONIX_CA_FILE,\
-                    HTTPS_PROXY,https_proxy,HTTP_PROXY,http_proxy,NO_PROXY,no_proxy";
-
 /// In a folder of its own, which goes afterwards: what was checked is what runs, also where others may write. As
 /// root the script is run directly: a small host may have no sudo.
 fn from_tar(check: &str) -> String {
@@ -65,7 +61,7 @@ fn from_tar(check: &str) -> String {
          cp planasonix-agent.tar.gz \"$d\" && {check} && tar -xzf \"$d/planasonix-agent.tar.gz\" -C \"$d\" && \
          export PLANASONIX_ENROLLMENT_TOKEN && if [ \"$(id -u)\" -eq 0 ]; \
          then \"$d/planasonix-agent/install.sh\"; \
-         else sudo --preserve-env={KEPT} \"$d/planasonix-agent/install.sh\"; fi)"
+         else env | sudo \"$d/planasonix-agent/install.sh\" --environment-file -; fi)"
     )
 }
 

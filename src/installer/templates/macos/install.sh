@@ -19,13 +19,17 @@ readonly seconds_to_connect=15
 
 usage() {
     cat <<'USAGE'
-Usage: install.sh [--token TOKEN | --token-file FILE]
+Usage: install.sh [--token TOKEN | --token-file FILE] [--environment-file FILE]
 
 Installs the Planasonix agent as a launch daemon, enrolls it and starts it. On a Mac that has it already, upgrades
 the program and keeps identity and configuration.
 
   --token TOKEN      the enrollment token (other users of this Mac can read a command line: prefer the others)
   --token-file FILE  a file that holds it; - is standard input
+  --environment-file FILE
+                     a file of NAME=value lines, as env prints them; - is standard input. Of these it takes its own:
+                     the token, PLANASONIX_CA_FILE, and the settings of a proxy. sudo keeps none of them, and writes
+                     those that it is told to keep into its log: env | sudo ./install.sh --environment-file -
   --help             this text
 
 Without either, the token is read from PLANASONIX_ENROLLMENT_TOKEN. A Mac that is enrolled needs none.
@@ -43,13 +47,15 @@ read_arguments() {
     unset PLANASONIX_ENROLLMENT_TOKEN
     while [ $# -gt 0 ]; do
         case $1 in
-            --token | --token-file) [ $# -ge 2 ] || misused "$1 needs a value" ;;
+            --token | --token-file | --environment-file) [ $# -ge 2 ] || misused "$1 needs a value" ;;
         esac
         case $1 in
             --token) token=$2 && shift ;;
             --token=*) token=${1#*=} ;;
             --token-file) read_token "$2" && shift ;;
             --token-file=*) read_token "${1#*=}" ;;
+            --environment-file) read_environment "$2" && shift ;;
+            --environment-file=*) read_environment "${1#*=}" ;;
             -h | --help) usage && exit 0 ;;
             *) misused "unknown argument: $1" ;;
         esac
@@ -66,10 +72,25 @@ read_token() {
     [ -n "$token" ] || fail "the token file $1 is empty"
 }
 
+read_environment() {
+    if [ "$1" != - ]; then
+        [ -r "$1" ] || fail "cannot read the environment file $1"
+        exec <"$1"
+    fi
+    while IFS= read -r line; do
+        case ${line%%=*} in
+            PLANASONIX_ENROLLMENT_TOKEN) token=${line#*=} ;;
+            PLANASONIX_CA_FILE | HTTPS_PROXY | https_proxy | HTTP_PROXY | http_proxy | NO_PROXY | no_proxy)
+                export "${line%%=*}=${line#*=}"
+                ;;
+        esac
+    done
+}
+
 # Everything that can be refused is refused before anything is changed.
 check_host() {
     [ "$(uname -s)" = Darwin ] || fail "this bundle is for macOS, and this is $(uname -s)"
-    [ "$(id -u)" -eq 0 ] || fail 'installing needs root: run it with sudo --preserve-env=PLANASONIX_ENROLLMENT_TOKEN'
+    [ "$(id -u)" -eq 0 ] || fail 'installing needs root: env | sudo ./install.sh --environment-file -'
     bundle=$(cd -- "$(dirname -- "$0")" && pwd)
     find_binary
     [ -f "$bundle/agent.conf" ] || fail 'the bundle lacks agent.conf; download it again'
