@@ -76,15 +76,23 @@ async fn media_type_size_body_record_and_state_follow_in_this_order() {
             send("application/json", "[]").await.error(400, "invalid_request");
         }
     }
-    for (path, code) in [("enable", "agent_not_revoked"), ("revoke", "")] {
-        let missing = operator.post_nothing(&format!("/api/agents/{path}/nonsense")).await;
-        missing.error(404, "agent_not_found");
-        let there = operator.post_nothing(&format!("/api/agents/{path}/{active}")).await;
-        if code.is_empty() {
-            there.data(200);
-        } else {
-            there.error(409, code);
-        }
+}
+
+#[tokio::test]
+async fn the_record_comes_before_its_state() {
+    let app = App::start().await;
+    let acme = workspace(&app, "acme").await;
+    let (active, revoked) = (acme.agent("active").await.id, acme.agent("revoked").await.id);
+    acme.revoke(revoked).await.data(200);
+    for (id, path, code) in [
+        (active, "/api/agents/enable/{id}", "agent_not_revoked"),
+        (active, "/api/agents/{id}/enrollment-token", "agent_not_pending"),
+        (revoked, "/api/agents/drain/{id}", "agent_is_revoked"),
+        (revoked, "/api/agents/resume/{id}", "agent_is_revoked"),
+    ] {
+        let post = async |id: &str| acme.operator.post_nothing(&path.replace("{id}", id)).await;
+        post("nonsense").await.error(404, "agent_not_found");
+        post(&id.to_string()).await.error(409, code);
     }
 }
 
