@@ -65,14 +65,15 @@ fn from_tar(check: &str) -> String {
     )
 }
 
-/// In a block of its own, so that the session's settings stay as they are. Older systems speak TLS 1.2 only
-/// when told to.
+/// In a block of its own, so that the session's settings stay as they are. Older systems speak TLS 1.2 only when
+/// told to, and take no proxy from the environment.
 fn by_powershell(source: &str) -> String {
     format!(
         "& {{ $ErrorActionPreference = 'Stop'; $ProgressPreference = 'SilentlyContinue'; \
          [Net.ServicePointManager]::SecurityProtocol = [Net.ServicePointManager]::SecurityProtocol -bor \
          [Net.SecurityProtocolType]::Tls12; \
-         Invoke-WebRequest -UseBasicParsing -Uri '{source}' -OutFile planasonix-agent.zip \
+         $p = @{{}}; if ($env:HTTPS_PROXY -and $PSVersionTable.PSVersion.Major -lt 6) {{ $p.Proxy = $env:HTTPS_PROXY }}; \
+         Invoke-WebRequest @p -UseBasicParsing -Uri '{source}' -OutFile planasonix-agent.zip \
          -Headers @{{ Authorization = \"Bearer $env:PLANASONIX_ENROLLMENT_TOKEN\" }} }}"
     )
 }
@@ -86,7 +87,8 @@ fn from_zip(sha256: &str) -> String {
          if ((Get-FileHash -Algorithm SHA256 $zip).Hash -ne '{sha256}') \
          {{ throw 'planasonix-agent.zip is not what was to be downloaded' }}; \
          Expand-Archive -Path $zip -DestinationPath $d; \
-         powershell.exe -NoProfile -ExecutionPolicy Bypass -File (Join-Path $d planasonix-agent\\install.ps1) }} \
-         finally {{ Remove-Item -Recurse -Force $d }} }}"
+         powershell.exe -NoProfile -ExecutionPolicy Bypass -File (Join-Path $d planasonix-agent\\install.ps1); \
+         if ($LASTEXITCODE -ne 0) {{ throw \"install.ps1 ended with $LASTEXITCODE\" }} }} \
+         finally {{ [IO.Directory]::Delete($d, $true) }} }}"
     )
 }

@@ -77,7 +77,8 @@ impl TokenSource {
                 Err(error) => return Err(unreadable(path, error)),
             },
         };
-        let text = text.expose_secret().trim();
+        // Windows PowerShell begins a file, and what it hands to a program in a UTF-8 console, with this mark.
+        let text = text.expose_secret().trim_start_matches('\u{feff}').trim();
         if text.is_empty() {
             return Ok(None);
         }

@@ -80,7 +80,9 @@ impl Failure {
     fn advice(&self, target: &str) -> String {
         match self {
             Self::Trust(TrustError::NoRoots(_)) => {
-                "install the package ca-certificates, or set PLANASONIX_CA_FILE".to_owned()
+                let package =
+                    if cfg!(target_os = "linux") { "install the package ca-certificates, or " } else { "" };
+                format!("{package}set PLANASONIX_CA_FILE")
             }
             Self::Trust(_) => {
                 "name a readable PEM file as PLANASONIX_CA_FILE, or remove the setting".to_owned()

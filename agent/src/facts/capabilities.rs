@@ -41,7 +41,8 @@ const PROGRAMS: &[Program] = &[
     Program { command: "java", arguments: &["-version"], word: "java", version_parts: 1 },
     program("node", "node", 1),
     program("dotnet", "dotnet", 1),
-    program("spark-submit", "spark", 0),
+    // On Windows a script, and of a bare name only a program is found.
+    program(if cfg!(windows) { "spark-submit.cmd" } else { "spark-submit" }, "spark", 0),
     program("dbt", "dbt", 0),
     program("Rscript", "r", 0),
     program("docker", "docker", 0),
@@ -112,7 +113,11 @@ mod tests {
             ("java", "openjdk version \"25-ea\" 2025-09-16", "java_25"),
             ("node", "v20.11.1\n", "node_20"),
             ("dotnet", "8.0.100\n", "dotnet_8"),
-            ("spark-submit", "Welcome to\n   version 3.5.1", "spark"),
+            (
+                if cfg!(windows) { "spark-submit.cmd" } else { "spark-submit" },
+                "Welcome to\n   version 3.5.1",
+                "spark",
+            ),
             ("docker", "Docker version 24.0.7, build afdd53b", "docker"),
         ] {
             assert_eq!(said(command, answer).as_deref(), Some(expected), "{answer}");

@@ -7,6 +7,9 @@ use std::{
 
 use sysinfo::{MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, System};
 
+#[cfg(windows)]
+use super::windows::{Times, free_bytes};
+
 const BYTES_PER_GIGABYTE: f64 = 1e9;
 const MOST_DISK_GIGABYTES: f64 = 1e9;
 
@@ -27,6 +30,8 @@ pub struct Gauge {
     disk: PathBuf,
     // Absent on a host that does not tell.
     system: Option<System>,
+    #[cfg(windows)]
+    times: Option<Times>,
     sampled: Instant,
     cpu_percent: Option<f64>,
 }
@@ -34,33 +39,50 @@ pub struct Gauge {
 impl Gauge {
     /// A gauge of the host, and of the disk that holds (or would hold) `disk`.
     pub fn new(disk: &Path) -> Self {
-        let mut system = System::new().ok();
-        if let Some(system) = &mut system {
-            system.refresh_cpu_usage();
-        }
-        Self { disk: disk.to_owned(), system, sampled: Instant::now(), cpu_percent: None }
+        let mut gauge = Self {
+            disk: disk.to_owned(),
+            system: System::new().ok(),
+            #[cfg(windows)]
+            times: None,
+            sampled: Instant::now(),
+            cpu_percent: None,
+        };
+        // One sample is no load.
+        gauge.sample();
+        gauge
     }
 
     /// The load now. Until 200 ms after the gauge was made, the processor's is left out; a read that
     /// follows another sooner than that repeats its figure.
     pub fn read(&mut self) -> Load {
-        let disk_free_gb = free_bytes(&self.disk).and_then(gigabytes);
-        let Some(system) = &mut self.system else {
-            return Load { disk_free_gb, ..Load::default() };
-        };
         if self.sampled.elapsed() >= MINIMUM_CPU_UPDATE_INTERVAL {
-            system.refresh_cpu_usage();
             self.sampled = Instant::now();
-            // A host without counters reports none of its processors, and a load of nought.
-            self.cpu_percent =
-                if system.cpus().is_empty() { None } else { percent(system.global_cpu_usage().into()) };
+            self.cpu_percent = self.sample();
         }
-        system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
-        Load {
-            cpu_percent: self.cpu_percent,
-            memory_percent: share(system.used_memory(), system.total_memory()),
-            disk_free_gb,
-        }
+        let memory_percent = self.system.as_mut().and_then(|system| {
+            system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+            share(system.used_memory(), system.total_memory())
+        });
+        let disk_free_gb = free_bytes(&self.disk).and_then(gigabytes);
+        Load { cpu_percent: self.cpu_percent, memory_percent, disk_free_gb }
+    }
+
+    /// The processor's load since the sample before.
+    #[cfg(not(windows))]
+    fn sample(&mut self) -> Option<f64> {
+        let system = self.system.as_mut()?;
+        system.refresh_cpu_usage();
+        // A host without counters reports none of its processors, and a load of nought.
+        if system.cpus().is_empty() { None } else { percent(system.global_cpu_usage().into()) }
+    }
+
+    /// The processor's load since the sample before.
+    #[cfg(windows)]
+    fn sample(&mut self) -> Option<f64> {
+        let now = Times::now();
+        let before = std::mem::replace(&mut self.times, now);
+        let (idle, total) = now?.since(before?)?;
+        share(total.saturating_sub(idle), total)
     }
 }
 
@@ -92,15 +114,6 @@ fn free_bytes(path: &Path) -> Option<u64> {
     let statistics = path.ancestors().find_map(|folder| nix::sys::statvfs::statvfs(folder).ok())?;
     let blocks = u64::from(statistics.blocks_available());
     blocks.checked_mul(u64::from(statistics.fragment_size()))
-}
-
-/// The space that may still be filled on the disk whose mount point is the longest beginning of the path.
-#[cfg(windows)]
-fn free_bytes(path: &Path) -> Option<u64> {
-    use sysinfo::{DiskRefreshKind, Disks};
-    let disks = Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage()).ok()?;
-    let holding = disks.iter().filter(|disk| path.starts_with(disk.mount_point()));
-    holding.max_by_key(|disk| disk.mount_point().as_os_str().len()).map(|disk| disk.available_space())
 }
 
 #[cfg(test)]

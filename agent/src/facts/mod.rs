@@ -6,6 +6,8 @@
 pub mod capabilities;
 pub mod load;
 pub mod machine;
+#[cfg(windows)]
+mod windows;
 
 pub use capabilities::capabilities;
 pub use load::{Gauge, Load};

@@ -258,7 +258,8 @@ name_agent() {
 
 # Returns when the daemon has ended: launchd answers before that, and takes no new one while the old one is there.
 stop_service() {
-    launchctl bootout "system/$label" 2>/dev/null || return 0
+    # It fails, too, when the daemon takes its time ("operation now in progress").
+    launchctl bootout "system/$label" 2>/dev/null || true
     waited=0
     while launchctl print "system/$label" >/dev/null 2>&1 && [ "$waited" -lt 20 ]; do
         sleep 1

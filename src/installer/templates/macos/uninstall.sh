@@ -39,7 +39,8 @@ read_arguments() {
 
 # Returns when the daemon has ended: launchd answers before that.
 stop_service() {
-    launchctl bootout "system/$label" 2>/dev/null || return 0
+    # It fails, too, when the daemon takes its time ("operation now in progress").
+    launchctl bootout "system/$label" 2>/dev/null || true
     waited=0
     while launchctl print "system/$label" >/dev/null 2>&1 && [ "$waited" -lt 20 ]; do
         sleep 1

@@ -23,13 +23,16 @@ $ErrorActionPreference = 'Stop'
 
 $service = 'planasonix-agent'
 $account = "NT SERVICE\$service"
-$programs = Join-Path $env:ProgramFiles 'Planasonix Agent'
+# A 32-bit shell has another folder of this name.
+$programs = Join-Path $(if ($env:ProgramW6432) { $env:ProgramW6432 } else { $env:ProgramFiles }) 'Planasonix Agent'
 $agent = Join-Path $programs 'planasonix-agent.exe'
 $data = Join-Path $env:ProgramData 'Planasonix Agent'
 $conf = Join-Path $data 'agent.conf'
 $state = Join-Path $data 'state'
 $secondsToConnect = 15
 $secondsToUnlock = 15
+# Whether what was changed holds from the service's next start on.
+$restart = $false
 
 function Stop-WithReason([string] $Reason) {
     [Console]::Error.WriteLine("install.ps1: $Reason")
@@ -55,7 +58,11 @@ function Find-Binary {
         'AMD64' { 'x86_64' }
         'ARM64' { 'aarch64' }
         # A 32-bit shell on a 64-bit machine.
-        'x86' { if ($env:PROCESSOR_ARCHITEW6432 -eq 'AMD64') { 'x86_64' } else { 'x86' } }
+        'x86' {
+            if ($env:PROCESSOR_ARCHITEW6432 -eq 'AMD64') { 'x86_64' }
+            elseif ($env:PROCESSOR_ARCHITEW6432 -eq 'ARM64') { 'aarch64' }
+            else { 'x86' }
+        }
         default { $_ }
     }
     $bin = Join-Path $PSScriptRoot 'bin'
@@ -113,6 +120,8 @@ function Invoke-Agent {
 function Copy-Program([string] $Source, [string] $Target) {
     if (Test-Same $Source $Target) { return }
     Copy-Item -LiteralPath $Source -Destination "$Target.new" -Force
+    # What Explorer unpacked bears a mark, with which the uninstaller would not run.
+    Unblock-File -LiteralPath "$Target.new"
     if ($Target -eq $agent) { Stop-Service -Name $service -ErrorAction SilentlyContinue }
     # The program stays locked for a moment after its end, and while a virus scanner reads it.
     for ($tried = 1; ; $tried++) {
@@ -151,9 +160,11 @@ function Copy-Configuration {
         return
     }
     if ($env:PLANASONIX_CA_FILE -and -not (Select-String -LiteralPath $conf -Pattern '^PLANASONIX_CA_FILE=' -Quiet)) {
-        [IO.File]::AppendAllText($conf, "PLANASONIX_CA_FILE=$env:PLANASONIX_CA_FILE`n")
+        # Editors of Windows leave a last line open.
+        $open = if ([IO.File]::ReadAllText($conf) -match '[^\n]\z') { "`n" } else { '' }
+        [IO.File]::AppendAllText($conf, "${open}PLANASONIX_CA_FILE=$env:PLANASONIX_CA_FILE`n")
         Write-Output "kept PLANASONIX_CA_FILE in $conf"
-        Restart-Service -Name $service -ErrorAction SilentlyContinue
+        $script:restart = $true
     }
     foreach ($name in 'PLANASONIX_API_HOST', 'PLANASONIX_AGENT_ID') {
         $kept = @(Select-String -LiteralPath $conf -Pattern "^$name=" | ForEach-Object { $_.Line })
@@ -191,6 +202,7 @@ function Copy-Authorities {
         Invoke-Icacls "$own.new" /setowner '*S-1-5-32-544'
         Move-Item -LiteralPath "$own.new" -Destination $own -Force
         Write-Output "installed $own"
+        $script:restart = $true
     }
     $env:PLANASONIX_CA_FILE = $own
 }
@@ -200,6 +212,19 @@ function Invoke-Enrollment([string] $Secret) {
     if (-not $Secret) { return $true }
     $Secret | Invoke-Agent enroll --token-file '-' | Out-Host
     return $LASTEXITCODE -eq 0
+}
+
+# A machine that was registered anew is another agent than the one that its configuration names.
+function Update-AgentId {
+    $is = Select-String -LiteralPath $identity -Pattern '"agent_id": *"([^"]*)"' | Select-Object -First 1
+    $named = Select-String -LiteralPath $conf -Pattern '^PLANASONIX_AGENT_ID=(.*)' | Select-Object -First 1
+    if (-not $is -or -not $named) { return }
+    $id = $is.Matches[0].Groups[1].Value
+    if ($named.Matches[0].Groups[1].Value.Trim() -eq $id) { return }
+    $text = [IO.File]::ReadAllText($conf) -replace '(?m)^PLANASONIX_AGENT_ID=[^\r\n]*', "PLANASONIX_AGENT_ID=$id"
+    [IO.File]::WriteAllText($conf, $text)
+    Write-Output "$conf names $id now"
+    $script:restart = $true
 }
 
 function Write-Report([bool] $Enrolled) {
@@ -251,9 +276,10 @@ try {
         Protect-Folder $own @("${account}:(OI)(CI)M")
     }
     $enrolled = Invoke-Enrollment $secret
+    if ($secret -and $enrolled) { Update-AgentId }
 } finally {
     # Whatever stood in the way: an agent that ran before goes on.
     if ($known) { Start-Service -Name $service -ErrorAction SilentlyContinue }
 }
-Start-Service -Name $service
+if ($restart) { Restart-Service -Name $service } else { Start-Service -Name $service }
 Write-Report $enrolled

@@ -18,7 +18,8 @@ Set-StrictMode -Version 2
 $ErrorActionPreference = 'Stop'
 
 $service = 'planasonix-agent'
-$programs = Join-Path $env:ProgramFiles 'Planasonix Agent'
+# A 32-bit shell has another folder of this name.
+$programs = Join-Path $(if ($env:ProgramW6432) { $env:ProgramW6432 } else { $env:ProgramFiles }) 'Planasonix Agent'
 $agent = Join-Path $programs 'planasonix-agent.exe'
 $data = Join-Path $env:ProgramData 'Planasonix Agent'
 
@@ -44,7 +45,7 @@ function Invoke-Leave {
         Write-Warning 'the control plane could not be told: delete the agent there as well'
         return
     }
-    Start-Service -Name $service
+    if ($there) { Start-Service -Name $service }
     [Console]::Error.WriteLine(
         'uninstall.ps1: the agent could not be deregistered (above): nothing was removed. Try again later, or add -Force')
     exit 1
@@ -59,6 +60,15 @@ if ($there) {
     if ($LASTEXITCODE -ne 0) { throw "sc.exe delete failed with $LASTEXITCODE" }
 }
 foreach ($folder in $programs, $data) {
-    if (Test-Path -LiteralPath $folder) { Remove-Item -LiteralPath $folder -Recurse -Force }
+    # The program stays locked for a moment after its end, and while a virus scanner reads it. The folder of the
+    # runtimes may hold links that others made: this follows none.
+    for ($tried = 1; Test-Path -LiteralPath $folder; $tried++) {
+        try {
+            [IO.Directory]::Delete($folder, $true)
+        } catch {
+            if ($tried -ge 15) { throw }
+            Start-Sleep -Seconds 1
+        }
+    }
 }
 Write-Output 'the Planasonix agent is removed from this machine'
