@@ -169,12 +169,18 @@ impl Client {
     async fn run(mut self, mut next: Instant, end: Instant) -> (Vec<u32>, u64) {
         let (mut micros, mut errors, mut answer) = (Vec::new(), 0, Vec::with_capacity(4096));
         for request in self.requests.iter().cycle() {
+            // What is late because the answer before it was counts from when it was due.
+            let mut sent = Instant::now();
             if let Some(pause) = self.pause {
-                sleep_until(next.into()).await;
+                if sent < next {
+                    sleep_until(next.into()).await;
+                    sent = Instant::now();
+                } else {
+                    sent = next;
+                }
                 next += pause;
             }
-            let sent = Instant::now();
-            if sent >= end {
+            if Instant::now() >= end {
                 break;
             }
             match timeout(PATIENCE, exchange(&mut self.stream, request, &mut answer)).await {

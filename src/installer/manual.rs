@@ -1,8 +1,8 @@
 //! The commands that install an agent by hand.
 //!
 //! Each is to be pasted as it stands. The enrollment token is on no command line, where other users of the host
-//! could read it: `curl` reads its header from standard input, the install script its variable. `sudo` would write
-//! a variable that it is told to keep into its log, so it is piped past it. Nothing is unpacked, let alone run as
+//! could read it: `curl` reads its header from standard input, the install script its variable. `sudo` writes a
+//! variable that it is told to keep into its log, so it is piped past it. Nothing is unpacked, let alone run as
 //! root, unless the checksum holds.
 
 use planasonix_wire::{
@@ -53,6 +53,10 @@ fn sum(sha256: &str) -> String {
     format!(r#"printf '%s  %s\n' {sha256} "$d/planasonix-agent.tar.gz""#)
 }
 
+/// What the script takes: the token, and the way out of a network that lets nobody out directly, which `curl` took
+/// as well.
+const PIPED: &str = "PLANASONIX_(ENROLLMENT_TOKEN|CA_FILE)|HTTPS?_PROXY|https?_proxy|NO_PROXY|no_proxy";
+
 /// In a folder of its own, which goes afterwards: what was checked is what runs, also where others may write. As
 /// root the script is run directly: a small host may have no sudo.
 fn from_tar(check: &str) -> String {
@@ -61,7 +65,7 @@ fn from_tar(check: &str) -> String {
          cp planasonix-agent.tar.gz \"$d\" && {check} && tar -xzf \"$d/planasonix-agent.tar.gz\" -C \"$d\" && \
          export PLANASONIX_ENROLLMENT_TOKEN && if [ \"$(id -u)\" -eq 0 ]; \
          then \"$d/planasonix-agent/install.sh\"; \
-         else env | sudo \"$d/planasonix-agent/install.sh\" --environment-file -; fi)"
+         else env | grep -E '^({PIPED})=' | sudo \"$d/planasonix-agent/install.sh\" --environment-file -; fi)"
     )
 }
 

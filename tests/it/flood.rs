@@ -122,7 +122,8 @@ async fn good_heartbeats_and_the_database_hardly_notice_a_flood_of_bogus_ones() 
     let queries = rows::transactions(&database.options).await - before;
     println!("{came:?} in {SECONDS} s: p99 of good ones {quiet:?}, then {flooded:?}; {queries} transactions");
     assert!(flooded < quiet * 2 + NOISE, "{quiet:?}, then {flooded:?}");
-    let most = MOST_ANYWAY + i64::try_from(MOST_FOR_STRANGERS + good.len()).unwrap();
+    // Two of eight beats change a text, which is stored apart.
+    let most = MOST_ANYWAY + i64::try_from(MOST_FOR_STRANGERS + good.len() * 5 / 4).unwrap();
     assert!(queries < most, "{queries} transactions, not {most}");
     assert!(most < came.sent() / 2, "{came:?} is no flood");
 }

@@ -23,7 +23,7 @@ use crate::support::{
 const WINDOW: Duration = Duration::from_mins(2);
 const RULES: BeatRules = BeatRules { window: WINDOW, min_interval: Duration::ZERO };
 const BEATS: usize = 4_000;
-const MORE_THAN_MAY_WAIT: usize = 17_000;
+const MORE_THAN_MAY_WAIT: usize = 40_000;
 /// The whole table in one pass.
 const EVERYWHERE: Search = Search { page: 0, pages: 1_000_000, most: 1_000 };
 
@@ -88,12 +88,11 @@ async fn while_good_beats_are_turned_away_nobody_marks_that_they_are_taken() {
     let marked = rows::alive_at(&database.options).await;
 
     let held = Held::flushes(&database.options).await;
-    let crowd: JoinSet<_> = (0..MORE_THAN_MAY_WAIT).map(|_| beat()).collect();
-    sleep(Duration::from_millis(300)).await;
+    let mut crowd: JoinSet<_> = (0..MORE_THAN_MAY_WAIT).map(|_| beat()).collect();
+    // While nothing is stored, only who is turned away has an answer.
+    assert!(crowd.join_next().await.unwrap().unwrap().is_err());
     held.let_go().await;
-    let answers = crowd.join_all().await;
-    let turned_away = answers.iter().filter(|answer| answer.is_err()).count();
-    assert!((1..MORE_THAN_MAY_WAIT).contains(&turned_away), "{turned_away}");
+    assert!(crowd.join_all().await.iter().any(Result::is_ok), "the others were stored");
     let next =
         eventually(async || Some(rows::alive_at(&database.options).await).filter(|at| *at > marked)).await;
     assert!((next - marked).num_seconds() >= 8, "{marked}, then {next}");

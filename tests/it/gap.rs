@@ -158,12 +158,22 @@ async fn health_knows_of_a_gap_before_it_is_marked() {
     let app = App::start().await;
     let acme = app.workspace("acme").await;
     let (silent, alive) = (acme.agent("silent").await, acme.agent("alive").await);
-    for agent in [&silent, &alive] {
-        agent.beat().await;
+    for _ in 0..5 {
+        for agent in [&silent, &alive] {
+            agent.beat().await;
+        }
+        let before = gaps(&acme).await.len();
+        rows::were_away(&app.database.options, Duration::from_mins(3)).await;
+        alive.beat().await;
+        let health = acme.health(silent.id).await;
+        assert_eq!(
+            (&health["status"], &health["reasons"]),
+            (&json!("unknown"), &json!(["control_plane_gap"]))
+        );
+        assert_eq!(acme.health(alive.id).await["status"], "healthy");
+        if gaps(&acme).await.len() == before {
+            return;
+        }
     }
-    rows::were_away(&app.database.options, Duration::from_mins(3)).await;
-    alive.beat().await;
-    let health = acme.health(silent.id).await;
-    assert_eq!((&health["status"], &health["reasons"]), (&json!("unknown"), &json!(["control_plane_gap"])));
-    assert_eq!(acme.health(alive.id).await["status"], "healthy");
+    panic!("each time it was marked meanwhile");
 }

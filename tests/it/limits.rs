@@ -249,10 +249,10 @@ async fn the_program_s_limits_are_the_promised_ones() {
 
 #[tokio::test]
 async fn an_enrollment_that_comes_too_often_may_still_come_later() {
-    let app = app(Rates { agent: 60, ..Rates::default() }).await;
+    let app = app(Rates { agent: 20, ..Rates::default() }).await;
     let pending = app.workspace("acme").await.register("etl").await;
     let commands = format!("/api/agents/manual-install/{}", pending.id);
-    for_each(0..70, 4, |_| pending.token.get(&commands)).await;
+    for_each(0..25, 4, |_| pending.token.get(&commands)).await;
     let refused = pending.try_enroll().await;
     assert_eq!(refused.error(429, "rate_limited")["action"], "retry");
     let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();

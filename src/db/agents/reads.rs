@@ -83,7 +83,9 @@ impl Agents<'_> {
                                         AND l.last_seen_at BETWEEN gap_started_at - make_interval(secs => $3)
                                                                AND gap_ended_at
                                     OR alive_at < now() - make_interval(secs => $4)
-                                        AND l.last_seen_at >= alive_at - make_interval(secs => $3)),
+                                        AND l.last_seen_at >= CASE
+                                            WHEN gap_ended_at > alive_at - make_interval(secs => $3) THEN gap_started_at
+                                            ELSE alive_at END - make_interval(secs => $3)),
                                false) AS "excused!",
                       COALESCE(is_connected(l.connected_since, l.last_seen_at, make_interval(secs => $3)), false)
                           AS "connected!"

@@ -148,7 +148,9 @@ pub async fn store_beats(
             -- A silence that began when we ourselves were away is not the agent's, whether or not the gap
             -- has been marked yet.
             SELECT CASE WHEN gap_ended_at > now() - make_interval(secs => $14) THEN gap_started_at
-                        WHEN alive_at < now() - make_interval(secs => $16) THEN alive_at
+                        WHEN alive_at >= now() - make_interval(secs => $16) THEN NULL
+                        WHEN gap_ended_at > alive_at - make_interval(secs => $14) THEN gap_started_at
+                        ELSE alive_at
                    END - make_interval(secs => $14) AS excused_since
             FROM control_plane
         ), locked AS MATERIALIZED (

@@ -1,3 +1,5 @@
+//! The queue by itself, with times of the tests' own.
+
 use planasonix_wire::json::Patch;
 use rand::{SeedableRng, rngs::StdRng};
 use ulid::Ulid;
@@ -54,6 +56,7 @@ fn another_credential_for_the_same_agent_is_another_row() {
 #[test]
 fn what_is_put_back_pauses_and_yields_to_what_was_said_since() {
     let mut queue = Queue::default();
+    queue.know([key(1).credential].into_iter());
     let _first = push(&mut queue, key(1), cpu(1.0));
     let now = Instant::now();
     let batch = queue.take(now);

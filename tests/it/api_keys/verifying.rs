@@ -77,8 +77,9 @@ async fn verifications_are_few_at_once_their_queue_is_short_and_their_verdicts_a
         assert!(left.len() < asked, "nobody's turn comes");
         wrong = left;
     }
-    for (again, _) in for_each(&all, MANY, ask).await {
-        again.error(401, "unauthenticated");
-    }
+    let again = for_each(&all, MANY, ask).await;
+    // A busy machine may be late for some; if they were verified anew, a third of them would find no place.
+    assert!(again.iter().filter(|(answer, _)| answer.status == 503).count() < MANY / 4, "forgotten");
+    assert!(again.iter().all(|(answer, _)| [401, 503].contains(&answer.status.as_u16())));
     fresh.get("/api/agents").await.data(200);
 }

@@ -1,8 +1,9 @@
 //! One day of three agents: all that may happen to them, one thing after the other.
 
+use chrono::{DateTime, Utc};
 use nix::sys::signal::Signal;
 use planasonix_agent::runtimes::AgentFile;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{FLAGS, Member, System};
 use crate::support::process::Server;
@@ -13,6 +14,14 @@ async fn works(member: &Member) -> AgentFile {
 
 async fn drains(member: &Member) -> AgentFile {
     member.host.told_when(|told| told.status == "active" && told.connected && !told.accepts_work).await
+}
+
+/// Waits for a beat later than this.
+async fn beats_after(system: &System, member: &Member, then: DateTime<Utc>) {
+    let later =
+        |health: &Value| health["heartbeat_at"].as_str().unwrap().parse::<DateTime<Utc>>().unwrap() > then;
+    system.acme.health_when(member.id, later).await;
+    member.host.told_when(|told| DateTime::from(told.updated_at) > then).await;
 }
 
 #[tokio::test]
@@ -36,8 +45,11 @@ async fn one_is_barred_and_called_back_one_drains_and_all_outlive_their_server()
     // And the host of one of them restarts, too.
     draining.agent.signal(Signal::SIGKILL);
     draining.agent.ended();
+    let restarted = Utc::now();
     draining.agent = draining.host.run(Some(&draining.token));
+    beats_after(&system, &draining, restarted).await;
     drains(&draining).await;
+    beats_after(&system, &untouched, restarted).await;
     works(&untouched).await;
     assert_eq!(system.row(untouched.id).await.unwrap()["connected_since"], since);
     assert!(!system.is_connected(barred.id).await);

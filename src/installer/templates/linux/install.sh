@@ -41,7 +41,7 @@ misused() { warn "$*"; usage >&2; exit 2; }
 
 # From here on the token is in this shell alone: no program that it starts inherits it.
 read_arguments() {
-    token=${PLANASONIX_ENROLLMENT_TOKEN-}
+    token='' inherited=${PLANASONIX_ENROLLMENT_TOKEN-}
     unset PLANASONIX_ENROLLMENT_TOKEN
     while [ $# -gt 0 ]; do
         case $1 in
@@ -59,6 +59,7 @@ read_arguments() {
         esac
         shift
     done
+    [ -n "$token" ] || token=$inherited
 }
 
 read_token() {
@@ -71,15 +72,20 @@ read_token() {
 }
 
 read_environment() {
-    if [ "$1" != - ]; then
+    if [ "$1" = - ]; then
+        take_variables
+    else
         [ -r "$1" ] || fail "cannot read the environment file $1"
-        exec <"$1"
+        take_variables <"$1"
     fi
-    while IFS= read -r line; do
-        case ${line%%=*} in
-            PLANASONIX_ENROLLMENT_TOKEN) token=${line#*=} ;;
-            PLANASONIX_CA_FILE | HTTPS_PROXY | https_proxy | HTTP_PROXY | http_proxy | NO_PROXY | no_proxy)
-                export "${line%%=*}=${line#*=}"
+}
+
+take_variables() {
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in
+            PLANASONIX_ENROLLMENT_TOKEN=*) inherited=${line#*=} ;;
+            PLANASONIX_CA_FILE=* | HTTPS_PROXY=* | https_proxy=* | HTTP_PROXY=* | http_proxy=* | NO_PROXY=* | no_proxy=*)
+                export "${line?}"
                 ;;
         esac
     done
