@@ -86,12 +86,14 @@ impl Score {
         let good = load::Args {
             address: server.address,
             agents: args.agents,
-            connections: args.connections.min(args.agents),
+            // Each sends eight a second or more: the fewer it sends, the more of its last pause is left out.
+            connections: args.connections.min(args.agents).min((args.good / 8).max(1).into()),
             seconds: f64::from(args.seconds),
             rate: Some(args.good.into()),
             forged: false,
         };
-        let forged = load::Args { rate: Some(args.bogus.into()), forged: true, ..good };
+        let forged =
+            load::Args { connections: args.connections, rate: Some(args.bogus.into()), forged: true, ..good };
         let before = transactions(connection).await?;
         let (own, postgres) = (process::cpu_seconds(server.process()), database.cpu_seconds());
         let (good, forged) = if bogus {
