@@ -1,6 +1,6 @@
 //! The commands, and what each of them starts.
 
-use std::{fmt::Display, io, path::PathBuf, process::ExitCode};
+use std::{error::Error, fmt::Display, io, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 use tokio::runtime;
@@ -74,13 +74,12 @@ pub fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> ExitCode {
-    let config = match Config::load(&cli.options) {
+    let config = match settle(&cli) {
         Ok(config) => config,
+        #[cfg(windows)]
+        Err(error) if matches!(cli.command, Command::Service(_)) => return service::refuse(&error),
         Err(error) => return wrong(&error),
     };
-    if let Err(error) = telemetry::init(&config.log, cli.command.log_file(&config).as_deref()) {
-        return wrong(&error);
-    }
     match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(dispatch(config, cli.command));
@@ -90,6 +89,13 @@ fn start(cli: Cli) -> ExitCode {
         }
         Err(error) => failed(&error),
     }
+}
+
+/// The settings, with the log that they want begun.
+fn settle(cli: &Cli) -> Result<Config, Box<dyn Error>> {
+    let config = Config::load(&cli.options)?;
+    telemetry::init(&config.log, cli.command.log_file(&config).as_deref())?;
+    Ok(config)
 }
 
 async fn dispatch(mut config: Config, command: Command) -> ExitCode {

@@ -121,6 +121,13 @@ impl Config {
         Self::resolve(options, path, &lines, variable)
     }
 
+    /// What holds when nothing is set: for whoever has to say somewhere that the settings cannot be used.
+    #[cfg(windows)]
+    pub fn without_settings() -> Result<Self, ConfigError> {
+        let places = |name: &str| variable(name).filter(|_| name == "ProgramData");
+        Self::resolve(&Options::default(), places::config_file(places), &Lines::default(), places)
+    }
+
     /// Settles every setting; `variable` looks one up in the environment.
     pub fn resolve(
         options: &Options,

@@ -1,6 +1,8 @@
 //! The agent as a Windows service: `planasonix-agent service`, started by the service control manager.
 
-use std::{ffi::OsString, io, path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
+use std::{
+    ffi::OsString, fmt::Display, io, path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration,
+};
 
 use tokio::runtime;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +17,7 @@ use windows_service::{
 
 use crate::{
     config::{Config, ConfigError},
-    output, run,
+    output, run, telemetry,
 };
 
 /// The name that the installer registers the service under.
@@ -28,7 +30,7 @@ const USAGE: u32 = 2;
 /// Its code for all else.
 const FAILED: u32 = 1;
 
-// The manager calls a plain function, which can be handed nothing.
+// The manager calls a plain function, which can be handed nothing. Without settings there is nothing to run.
 static CONFIG: OnceLock<Config> = OnceLock::new();
 
 define_windows_service!(enter, serve);
@@ -41,6 +43,22 @@ pub fn log_file(config: &Config) -> PathBuf {
 /// Hands the process over to the service control manager until the service has stopped.
 pub fn run(config: Config) -> ExitCode {
     let _ = CONFIG.set(config);
+    dispatch()
+}
+
+/// Says in the log why there is nothing to run, and has the service control manager told that it ended: it would
+/// wait for a process that is gone, and nobody sees its standard error.
+pub fn refuse(error: &dyn Display) -> ExitCode {
+    // What a setting says of the log may be what is wrong.
+    if let Ok(config) = Config::without_settings() {
+        let _ = telemetry::init("info", Some(&log_file(&config)));
+    }
+    tracing::error!(%error, "the settings cannot be used");
+    output::complain(&error.to_string());
+    dispatch()
+}
+
+fn dispatch() -> ExitCode {
     match service_dispatcher::start(NAME, enter) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -54,10 +72,14 @@ pub fn run(config: Config) -> ExitCode {
 }
 
 fn serve(_: Vec<OsString>) {
-    let Some(config) = CONFIG.get().cloned() else { return };
-    if let Err(error) = controlled(config) {
+    if let Err(error) = CONFIG.get().cloned().map_or_else(refused, controlled) {
         tracing::error!(error = causes(&error), "the service control manager cannot be told");
     }
+}
+
+fn refused() -> Result<(), Error> {
+    let manager = service_control_handler::register(NAME, |_| ServiceControlHandlerResult::NotImplemented)?;
+    tell(manager, ServiceState::Stopped, USAGE)
 }
 
 fn controlled(config: Config) -> Result<(), Error> {

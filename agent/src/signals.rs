@@ -2,7 +2,8 @@
 
 use std::io;
 
-/// Ends when the process is asked to stop: SIGTERM or Ctrl-C, on Windows Ctrl-C alone.
+/// Ends when the process is asked to stop: SIGTERM or Ctrl-C; on Windows Ctrl-C, Ctrl-Break, the console's closing,
+/// or a shutdown, which is how containers are stopped.
 pub fn stop() -> io::Result<impl Future<Output = ()>> {
     #[cfg(unix)]
     {
@@ -19,9 +20,17 @@ pub fn stop() -> io::Result<impl Future<Output = ()>> {
     }
     #[cfg(windows)]
     {
-        let mut interrupt = tokio::signal::windows::ctrl_c()?;
+        use tokio::signal::windows::{ctrl_break, ctrl_c, ctrl_close, ctrl_shutdown};
+
+        let (mut interrupt, mut stop) = (ctrl_c()?, ctrl_break()?);
+        let (mut close, mut shutdown) = (ctrl_close()?, ctrl_shutdown()?);
         Ok(async move {
-            interrupt.recv().await;
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = stop.recv() => {}
+                _ = close.recv() => {}
+                _ = shutdown.recv() => {}
+            }
         })
     }
 }

@@ -76,7 +76,8 @@ fn by_powershell(source: &str) -> String {
         "& {{ $ErrorActionPreference = 'Stop'; $ProgressPreference = 'SilentlyContinue'; \
          [Net.ServicePointManager]::SecurityProtocol = [Net.ServicePointManager]::SecurityProtocol -bor \
          [Net.SecurityProtocolType]::Tls12; \
-         $p = @{{}}; if ($env:HTTPS_PROXY -and $PSVersionTable.PSVersion.Major -lt 6) {{ $p.Proxy = $env:HTTPS_PROXY }}; \
+         $p = @{{}}; if ($env:HTTPS_PROXY -and $PSVersionTable.PSVersion.Major -lt 6) \
+         {{ $p.Proxy = if ($env:HTTPS_PROXY -match '://') {{ $env:HTTPS_PROXY }} else {{ \"http://$env:HTTPS_PROXY\" }} }}; \
          Invoke-WebRequest @p -UseBasicParsing -Uri '{source}' -OutFile planasonix-agent.zip \
          -Headers @{{ Authorization = \"Bearer $env:PLANASONIX_ENROLLMENT_TOKEN\" }} }}"
     )

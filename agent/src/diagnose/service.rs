@@ -16,6 +16,8 @@ struct Manager {
     mark: &'static str,
     question: &'static [&'static str],
     running: &'static str,
+    /// What the line that tells the state holds in any case.
+    state: &'static str,
     advice: &'static str,
 }
 
@@ -26,6 +28,7 @@ const MANAGERS: &[Manager] = &[
         mark: "/etc/systemd/system/planasonix-agent.service",
         question: &["systemctl", "is-active", "planasonix-agent.service"],
         running: "active",
+        state: "",
         advice: "systemctl restart planasonix-agent; why it ended: journalctl -u planasonix-agent -n 50",
     },
     Manager {
@@ -33,6 +36,7 @@ const MANAGERS: &[Manager] = &[
         mark: "/etc/init.d/planasonix-agent",
         question: &["/etc/init.d/planasonix-agent", "status"],
         running: "running",
+        state: "",
         advice: "/etc/init.d/planasonix-agent start; why it ended: tail -n 50 /var/log/planasonix-agent.log \
                  /var/log/planasonix-agent/*.log",
     },
@@ -44,6 +48,7 @@ const MANAGERS: &[Manager] = &[Manager {
     mark: "/Library/LaunchDaemons/com.planasonix.agent.plist",
     question: &["launchctl", "print", "system/com.planasonix.agent"],
     running: "state = running",
+    state: "state = ",
     advice: "sudo launchctl kickstart -k system/com.planasonix.agent",
 }];
 
@@ -53,6 +58,7 @@ const MANAGERS: &[Manager] = &[Manager {
     mark: r"C:\Program Files\Planasonix Agent\planasonix-agent.exe",
     question: &["sc.exe", "query", crate::service::NAME],
     running: "RUNNING",
+    state: "STATE",
     advice: "Start-Service planasonix-agent; why it ended: its log, below %ProgramData%\\Planasonix Agent",
 }];
 
@@ -81,6 +87,9 @@ async fn ask(manager: &Manager) -> Finding {
         finding.fact("state", state.trim());
         return finding;
     }
-    finding.fact("state", said.lines().next().unwrap_or("it says nothing").trim());
+    // The managers of Windows and macOS tell more than the state, and the former begins with an empty line.
+    let told = || said.lines().map(str::trim).filter(|line| !line.is_empty());
+    let state = told().find(|line| line.contains(manager.state)).or_else(|| told().next());
+    finding.fact("state", state.unwrap_or("it says nothing"));
     finding.with_problem("the service does not run", manager.advice)
 }

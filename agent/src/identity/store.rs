@@ -155,7 +155,7 @@ impl Store {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "this file has other names: remove it"));
         }
         #[cfg(not(unix))]
-        drop(about);
+        let _ = about;
         Ok(file)
     }
 

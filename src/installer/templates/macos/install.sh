@@ -98,6 +98,8 @@ check_host() {
     [ "$(uname -s)" = Darwin ] || fail "this bundle is for macOS, and this is $(uname -s)"
     [ "$(id -u)" -eq 0 ] || fail 'installing needs root: env | sudo ./install.sh --environment-file -'
     bundle=$(cd -- "$(dirname -- "$0")" && pwd)
+    # What a browser downloaded bears a mark: the system would not run it, and copies keep it.
+    xattr -dr com.apple.quarantine "$bundle" 2>/dev/null || true
     find_binary
     [ -f "$bundle/agent.conf" ] || fail 'the bundle lacks agent.conf; download it again'
     if [ -e "$link" ] || [ -L "$link" ]; then

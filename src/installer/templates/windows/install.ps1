@@ -281,5 +281,9 @@ try {
     # Whatever stood in the way: an agent that ran before goes on.
     if ($known) { Start-Service -Name $service -ErrorAction SilentlyContinue }
 }
-if ($restart) { Restart-Service -Name $service } else { Start-Service -Name $service }
+try {
+    if ($restart) { Restart-Service -Name $service } else { Start-Service -Name $service }
+} catch {
+    Stop-WithReason "installed, but the service does not start: $_ Its log says why: $(Join-Path $data 'logs')"
+}
 Write-Report $enrolled
