@@ -194,7 +194,7 @@ async fn of_many_who_ask_at_once_the_last_one_s_credential_and_the_old_one_live(
 #[tokio::test]
 async fn both_credentials_in_one_flush_are_both_answered() {
     let _alone = turn::alone();
-    let app = App::start().await;
+    let app = App::one_process(|_| {}).await;
     let acme = app.workspace("acme").await;
     let (old, busy) = (acme.agent("old").await, acme.agent("busy").await);
     old.beat().await;
