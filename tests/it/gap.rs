@@ -177,3 +177,18 @@ async fn health_knows_of_a_gap_before_it_is_marked() {
     }
     panic!("each time it was marked meanwhile");
 }
+
+#[tokio::test]
+async fn a_gap_that_follows_another_excuses_from_the_first_one_on() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let silent = acme.agent("silent").await;
+    silent.beat().await;
+    rows::were_away(&app.database.options, Duration::from_secs(200)).await;
+    eventually(async || (gaps(&acme).await.len() == 1).then_some(())).await;
+    // Heartbeats were taken for less than a window, and the first gap's own amnesty is over.
+    app.time_passes(Duration::from_mins(1)).await;
+    rows::were_away(&app.database.options, Duration::from_secs(70)).await;
+    let health = acme.health(silent.id).await;
+    assert_eq!((&health["status"], &health["reasons"]), (&json!("unknown"), &json!(["control_plane_gap"])));
+}

@@ -109,7 +109,9 @@ mod tests {
         assert_eq!(source.read().unwrap(), None);
         let token = token(Kind::Enrollment, 3);
         fs::write(&path, format!("{}\n", token.expose())).unwrap();
-        assert_eq!(source.read().unwrap(), Some(token));
+        assert_eq!(source.read().unwrap().as_ref(), Some(&token));
+        fs::write(&path, format!("\u{feff}{}\r\n", token.expose())).unwrap();
+        assert_eq!(source.read().unwrap(), Some(token), "as Windows PowerShell writes it");
     }
 
     #[test]

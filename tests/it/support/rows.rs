@@ -183,7 +183,8 @@ pub async fn were_away(database: &PgConnectOptions, time: Duration) {
         "WITH heard AS (
             UPDATE agent_liveness SET last_seen_at = last_seen_at - $1, connected_since = connected_since - $1
          )
-         UPDATE control_plane SET alive_at = alive_at - $1",
+         UPDATE control_plane SET alive_at = alive_at - $1, gap_started_at = gap_started_at - $1,
+                                  gap_ended_at = gap_ended_at - $1",
     )
     .bind(time)
     .execute(&mut connect(database).await)
