@@ -6,6 +6,7 @@ use clap::{Parser, error::ErrorKind};
 use planasonix::{cli, config::Cli};
 
 fn main() -> ExitCode {
+    forbid_core_dumps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -16,6 +17,18 @@ fn main() -> ExitCode {
             say(&format!("planasonix: {failure}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Forbids core dumps: API keys and agents' credentials are in memory. On Linux this also keeps debuggers of the same
+/// user out and gives the files of `/proc/PID` to root; elsewhere the size limit of core files becomes 0.
+fn forbid_core_dumps() {
+    #[cfg(target_os = "linux")]
+    let result = nix::sys::prctl::set_dumpable(false);
+    #[cfg(not(target_os = "linux"))]
+    let result = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
+    if let Err(error) = result {
+        say(&format!("planasonix: core dumps stay possible: {error}"));
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     config::{Config, Options, TokenArgs},
     diagnose,
     enroll::{self, EnrollError},
-    output, run, signals, status, telemetry, uninstall,
+    output, privileges, run, signals, status, telemetry, uninstall,
 };
 
 /// Wrong usage, as shells and service managers know it.
@@ -40,10 +40,15 @@ enum Command {
     Enroll(TokenArgs),
     /// Tell how the agent of this host stands; exits 0 when it is connected, else 1.
     Status(status::Options),
+    /// Print the id of this host's agent, for scripts; exits 0 when the host is enrolled, else 1.
+    Identity,
     /// Examine the way to the control plane step by step, for support; exits 0 when all is well, else 1.
     Diagnose(diagnose::Options),
     /// Remove the agent's identity from this host. Service and program go with the installer's script.
     Uninstall(uninstall::Options),
+    /// Remove folders with all that is in them, following no link, for the uninstall scripts.
+    #[command(hide = true)]
+    RemoveFolders(uninstall::Folders),
     /// Run under the service control manager of Windows, which alone starts this.
     #[cfg(windows)]
     #[command(hide = true)]
@@ -74,12 +79,19 @@ pub fn main() -> ExitCode {
 }
 
 fn start(cli: Cli) -> ExitCode {
+    // It needs no setting, and must not fail for one.
+    if let Command::RemoveFolders(folders) = &cli.command {
+        return uninstall::remove_folders(folders);
+    }
     let config = match settle(&cli) {
         Ok(config) => config,
         #[cfg(windows)]
         Err(error) if matches!(cli.command, Command::Service(_)) => return service::refuse(&error),
         Err(error) => return wrong(&error),
     };
+    if let Err(code) = give_up_root(&config, &cli.command) {
+        return code;
+    }
     match runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => {
             let code = runtime.block_on(dispatch(config, cli.command));
@@ -96,6 +108,18 @@ fn settle(cli: &Cli) -> Result<Config, Box<dyn Error>> {
     let config = Config::load(&cli.options)?;
     telemetry::init(&config.log, cli.command.log_file(&config).as_deref())?;
     Ok(config)
+}
+
+/// Commands of root that only touch the agent's folders become the state folder's owner. `enroll` does that itself,
+/// once it has read the token and asked other programs for their versions. The agent and `diagnose` do not: programs
+/// that they start would be that user's, on root's terminal.
+fn give_up_root(config: &Config, command: &Command) -> Result<(), ExitCode> {
+    match command {
+        Command::Status(_) | Command::Identity | Command::Uninstall(_) => {
+            privileges::become_owner_of(&config.state_dir).map_err(|error| failed(&error))
+        }
+        _ => Ok(()),
+    }
 }
 
 async fn dispatch(mut config: Config, command: Command) -> ExitCode {
@@ -118,6 +142,9 @@ async fn dispatch(mut config: Config, command: Command) -> ExitCode {
             }
         }
         Command::Status(options) => status::run(&config, options),
+        Command::Identity => status::identity(&config),
+        // Done before there were settings.
+        Command::RemoveFolders(folders) => uninstall::remove_folders(&folders),
         Command::Diagnose(options) => diagnose::run(&config, options).await,
         Command::Uninstall(options) => uninstall::run(&config, options).await,
         #[cfg(windows)]

@@ -85,7 +85,8 @@ fn spend(identity: &mut Identity, digest: &str) {
 }
 
 fn settle(store: &Store, enrolled: Enrolled, digest: &str) -> Redeemed {
-    let Ok(credential) = Token::parse(&enrolled.credential) else {
+    let credential = Token::parse(&enrolled.credential).ok().filter(|token| !token.is_enrollment());
+    let Some(credential) = credential else {
         return Redeemed::Retry(Retry::because(
             "the answer held no credential that this version understands",
         ));

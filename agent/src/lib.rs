@@ -10,12 +10,14 @@
 //!
 //! What every part needs stands in one place each: settings in [`config`], waiting times in [`timing`], the
 //! clock in [`clock`], chance in [`entropy`], secrets in [`secret`], printing in [`output`], the log in
-//! [`telemetry`], signals in [`signals`].
+//! [`telemetry`], signals in [`signals`]. [`core_dumps`] and [`privileges`] limit what a crash and a command of root can
+//! expose.
 
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod core_dumps;
 pub mod diagnose;
 pub mod enroll;
 pub mod entropy;
@@ -24,6 +26,7 @@ pub mod host;
 pub mod identity;
 pub mod output;
 pub mod plain_file;
+pub mod privileges;
 pub mod run;
 pub mod runtimes;
 pub mod secret;

@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    planasonix_agent::core_dumps::forbid();
     planasonix_agent::main()
 }

@@ -16,17 +16,22 @@ const MOST_BYTES: u64 = 64 * 1_024;
 /// What a file held.
 #[derive(Debug)]
 pub struct Content {
-    /// Its first 64 KiB.
+    /// All of it, at most 64 KiB.
     pub bytes: Vec<u8>,
     /// When it was last written to.
     pub modified: SystemTime,
 }
 
-/// Reads the plain file at `path`. What is there and is none is an error of the kind `InvalidInput`.
+/// Reads the plain file at `path`. What is there and is none, or is larger than 64 KiB, is an error of the kind
+/// `InvalidInput`.
 pub fn read(path: &Path) -> io::Result<Content> {
     let (file, about) = open(path, OpenOptions::new().read(true))?;
     let mut bytes = Vec::new();
-    file.take(MOST_BYTES).read_to_end(&mut bytes)?;
+    // It may grow while it is read: the length at opening decides nothing.
+    file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MOST_BYTES {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "larger than 64 KiB"));
+    }
     Ok(Content { bytes, modified: about.modified()? })
 }
 
@@ -84,6 +89,8 @@ mod tests {
         symlink(path("file"), path("link")).unwrap();
         mkfifo(&path("pipe"), Mode::S_IRWXU).unwrap();
         fs::create_dir(path("folder")).unwrap();
+        fs::write(path("large"), vec![b' '; 65_537]).unwrap();
+        assert_eq!(read(&path("large")).unwrap_err().to_string(), "larger than 64 KiB");
         for name in ["link", "pipe", "folder"] {
             let (told, hears) = mpsc::channel();
             let path = path(name);

@@ -10,39 +10,32 @@
 //! agent reports the sums, and the first error by name. In return it keeps `agent.json` there, see
 //! [`AgentFile`]: a runtime takes new work only while `accepts_work` is true.
 //!
-//! All of them write to the folder, so what lies there is read as [`plain_file`] does.
+//! All of them write to the folder, so what lies there is read as [`plain_file`] does, and what one of them can cost
+//! the agent is bounded: entries looked at, files read, bytes of each, lines logged.
+
+mod status_files;
 
 use std::{
-    collections::HashSet,
     fs,
     io::{self, Write},
     path::{Path, PathBuf},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
 use planasonix_wire::{AgentId, json::Timestamp};
 use serde::{Deserialize, Serialize};
 
+use self::status_files::{Status, name_of, read_status, shown, status_files};
 use crate::plain_file;
 
 const AGENT_FILE: &str = "agent.json";
-const SUFFIX: &str = ".status.json";
 /// Who said nothing for so long is gone: a runtime, and its jobs with it, or the agent.
 const SILENCE: TimeDelta = TimeDelta::minutes(5);
+/// Time between two log lines about files that are left out, whichever they are.
+const WARN_INTERVAL: Duration = Duration::from_hours(1);
 /// What the API takes of an error.
 const MOST_CHARS: usize = 2_000;
-
-/// What a runtime says of itself.
-#[derive(Debug, Deserialize)]
-struct Status {
-    #[serde(default)]
-    active_jobs: u32,
-    #[serde(default)]
-    queue_depth: u32,
-    #[serde(default)]
-    last_error: Option<String>,
-}
 
 /// What all runtimes of this host say together.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,8 +58,12 @@ pub struct AgentFile {
     pub status: String,
     /// Whether new work may be taken.
     pub accepts_work: bool,
-    /// Whether the last beat was accepted.
+    /// Whether the last heartbeat was accepted, and is recent: see `connected_until`.
     pub connected: bool,
+    /// Until when the last accepted heartbeat keeps the agent connected, by this host's clock; `null` when it is
+    /// not.
+    #[serde(default)]
+    pub connected_until: Option<Timestamp>,
     /// When this was written.
     pub updated_at: Timestamp,
 }
@@ -75,33 +72,50 @@ pub struct AgentFile {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    /// Files already complained of: once is enough.
-    bad: HashSet<PathBuf>,
+    /// When files that are left out were last logged.
+    warned: Option<SystemTime>,
     unwritable: bool,
 }
 
 impl Folder {
     /// The folder at `path`. It need not exist.
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), bad: HashSet::new(), unwritable: false }
+        Self { path: path.to_owned(), warned: None, unwritable: false }
     }
 
-    /// Reads what the runtimes say; `now` is this host's time. A bad file is logged once and left out.
+    /// Reads what the runtimes say; `now` is this host's time. Bad files, and those beyond the limits, are left out,
+    /// which is logged once an hour at most.
     pub fn totals(&mut self, now: SystemTime) -> Totals {
         let mut totals = Totals::default();
-        for path in status_files(&self.path).unwrap_or_default() {
-            match read_status(&path, now) {
-                Ok(Some(status)) => {
-                    self.bad.remove(&path);
-                    add(&mut totals, &name_of(&path), status);
+        let found = status_files(&self.path).unwrap_or_default();
+        let mut left_out = found.more;
+        let mut example = None;
+        for path in &found.paths {
+            match read_status(path, now) {
+                Ok(Some(status)) => add(&mut totals, &name_of(path), status),
+                Ok(None) => {}
+                Err(why) => {
+                    left_out += 1;
+                    example.get_or_insert_with(|| (shown(path), why));
                 }
-                Err(why) if self.bad.insert(path.clone()) => {
-                    tracing::warn!(file = %path.display(), why, "a runtime's status is left out");
-                }
-                Ok(None) | Err(_) => {}
             }
         }
+        if (left_out > 0 || found.crowded) && self.may_warn(now) {
+            let (file, why) = example.unwrap_or_default();
+            let (folder, crowded) = (self.path.display(), found.crowded);
+            tracing::warn!(%folder, left_out, crowded, file, why, "status files of runtimes are left out");
+        }
         totals
+    }
+
+    /// Whether an hour has passed since the last warning. A clock that was set back does not delay the next one.
+    fn may_warn(&mut self, now: SystemTime) -> bool {
+        let since = self.warned.and_then(|warned| now.duration_since(warned).ok());
+        let due = since.is_none_or(|since| since >= WARN_INTERVAL);
+        if due {
+            self.warned = Some(now);
+        }
+        due
     }
 
     /// Tells the runtimes. A folder that cannot be written to is logged once.
@@ -123,9 +137,9 @@ pub fn read_agent_file(folder: &Path) -> Option<AgentFile> {
     serde_json::from_slice(&plain_file::read(&folder.join(AGENT_FILE)).ok()?.bytes).ok()
 }
 
-/// The names of the runtimes that have a status in `folder`, sorted.
+/// The names of the runtimes whose status in `folder` is read, sorted.
 pub fn reporting(folder: &Path) -> io::Result<Vec<String>> {
-    Ok(status_files(folder)?.iter().map(|path| name_of(path)).collect())
+    Ok(status_files(folder)?.paths.iter().map(|path| name_of(path)).collect())
 }
 
 /// Takes the agent's file out of `folder`, if it is there.
@@ -148,14 +162,6 @@ fn is_recent(said: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (now - said).abs() <= SILENCE
 }
 
-fn status_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(folder)?;
-    let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-    paths.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(SUFFIX)));
-    paths.sort();
-    Ok(paths)
-}
-
 fn add(totals: &mut Totals, name: &str, status: Status) {
     let sum = |total: i64, more: u32| (total + i64::from(more)).min(i64::from(i32::MAX));
     totals.active_jobs = sum(totals.active_jobs, status.active_jobs);
@@ -166,22 +172,6 @@ fn add(totals: &mut Totals, name: &str, status: Status) {
         let error = format!("{name}: {error}").replace('\0', " ");
         totals.last_error = Some(error.chars().take(MOST_CHARS).collect());
     }
-}
-
-fn name_of(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.strip_suffix(SUFFIX).unwrap_or(&name).to_owned()
-}
-
-/// A status; none when it is stale. An error tells where reading stopped, never what the file holds.
-fn read_status(path: &Path, now: SystemTime) -> Result<Option<Status>, String> {
-    let content = plain_file::read(path).map_err(|error| error.to_string())?;
-    if !is_recent(content.modified.into(), now.into()) {
-        return Ok(None);
-    }
-    serde_json::from_slice(&content.bytes)
-        .map(Some)
-        .map_err(|error| format!("not a status, see line {} column {}", error.line(), error.column()))
 }
 
 /// Whoever reads finds the old file or the new one, whole.
@@ -228,7 +218,7 @@ mod tests {
     fn a_runtime_that_fell_silent_or_speaks_from_the_future_does_not_count() {
         let folder = folder_with(&[("spark.status.json", r#"{"active_jobs": 2}"#)]);
         let mut watched = Folder::new(folder.path());
-        let (now, minute) = (clock::file_time(), std::time::Duration::from_mins(1));
+        let (now, minute) = (clock::file_time(), Duration::from_mins(1));
         for counts in [now, now + minute * 4, now - minute * 4] {
             assert_eq!(watched.totals(counts).active_jobs, 2);
         }
@@ -243,6 +233,40 @@ mod tests {
         let folder = folder_with(&[("a.status.json", &much), ("b.status.json", &much)]);
         let totals = Folder::new(folder.path()).totals(clock::file_time());
         assert_eq!(totals.active_jobs, i64::from(i32::MAX));
+    }
+
+    #[test]
+    fn status_files_beyond_the_limit_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..200 {
+            let name = format!("{number:03}.status.json");
+            fs::write(folder.path().join(name), r#"{"active_jobs": 1}"#).unwrap();
+        }
+        let totals = Folder::new(folder.path()).totals(clock::file_time());
+        assert_eq!(totals.active_jobs, 64);
+        assert_eq!(reporting(folder.path()).unwrap().len(), 64);
+    }
+
+    #[test]
+    fn a_status_larger_than_64_kib_is_left_out() {
+        let large = format!(r#"{{"active_jobs": 1}}{}"#, " ".repeat(65_536));
+        let folder = folder_with(&[("large.status.json", &large)]);
+        assert_eq!(Folder::new(folder.path()).totals(clock::file_time()), Totals::default());
+    }
+
+    #[test]
+    fn odd_files_are_logged_once_an_hour_in_all() {
+        let (log, _guard) = crate::telemetry::tests::capture();
+        let folder = tempfile::tempdir().unwrap();
+        let mut watched = Folder::new(folder.path());
+        let now = clock::file_time();
+        for round in 0..120_u32 {
+            fs::write(folder.path().join(format!("{round}\n.status.json")), "odd").unwrap();
+            watched.totals(now + Duration::from_mins(1) * round);
+        }
+        let text = log.text();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        assert!(text.contains("0\\\\n") || text.contains("0\\n"), "{text}");
     }
 
     #[cfg(unix)]
@@ -277,6 +301,7 @@ mod tests {
             status: "starting".to_owned(),
             accepts_work: false,
             connected: false,
+            connected_until: None,
             updated_at: clock::now().into(),
         };
         Folder::new(folder.path()).publish(&told);

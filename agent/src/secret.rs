@@ -52,6 +52,11 @@ impl Token {
         self.enrollment
     }
 
+    /// Whether it is a credential that can take the place of `current`: one of the same agent.
+    pub fn replaces(&self, current: &Self) -> bool {
+        !self.enrollment && self.agent == current.agent
+    }
+
     /// The agent that it was made for.
     pub const fn agent(&self) -> AgentId {
         self.agent
@@ -117,6 +122,16 @@ pub(crate) mod tests {
         assert_eq!(token.agent().to_string(), "agt_01jq8x5g2m4n6p8r0s2t4v6w8y");
         assert_eq!(format!("{token:?}"), "plnx_agent_01jq8x5g2m4n6p8r0s2t4v6w8y…");
         assert_eq!(Token::parse(&format!(" {}\r\n", token.expose())).unwrap(), token);
+    }
+
+    #[test]
+    fn only_a_credential_of_the_same_agent_replaces_one() {
+        let current = token(Kind::Agent, 1);
+        let other: AgentId = "agt_01jq8x5g2m4n6p8r0s2t4v6w8z".parse().unwrap();
+        let other = token::assemble(Kind::Agent, other.ulid(), &[1; SECRET_CHARS]);
+        assert!(token(Kind::Agent, 2).replaces(&current));
+        assert!(!token(Kind::Enrollment, 2).replaces(&current));
+        assert!(!Token::parse(&other).unwrap().replaces(&current));
     }
 
     #[test]

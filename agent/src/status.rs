@@ -13,6 +13,7 @@ use crate::{
     identity::{IdentityError, Store},
     output,
     runtimes::{self, AgentFile},
+    secret::Token,
 };
 
 /// The flags of `status`.
@@ -57,6 +58,23 @@ pub fn run(config: &Config, options: Options) -> ExitCode {
     if standing.connected { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
+/// Prints the agent's id, as the identity has it; 0 when the host has a credential, else 1.
+pub fn identity(config: &Config) -> ExitCode {
+    let bearer = match Store::new(&config.state_dir).load() {
+        Ok(identity) => identity.and_then(|identity| identity.bearer().map(Token::agent)),
+        Err(error) => {
+            output::complain(&error.to_string());
+            return ExitCode::FAILURE;
+        }
+    };
+    let Some(agent) = bearer else {
+        output::complain("this host is not enrolled");
+        return ExitCode::FAILURE;
+    };
+    output::line(&agent.to_string());
+    ExitCode::SUCCESS
+}
+
 fn examine(config: &Config, store: &Store, now: DateTime<Utc>) -> (Standing, Option<IdentityError>) {
     let (identity, unreadable) = match store.load() {
         Ok(identity) => (identity, None),
@@ -86,7 +104,7 @@ fn standing(
     Standing {
         agent_id: agent_id.or(said.agent_id),
         status: if recent { said.status } else { "not_running".to_owned() },
-        connected: recent && said.connected,
+        connected: recent && said.connected && said.connected_until.is_none_or(|until| now < until.into()),
         accepts_work: recent && said.accepts_work,
         updated_at: Some(said.updated_at),
         credential_expires_at,
@@ -122,7 +140,19 @@ mod tests {
             status: status.to_owned(),
             accepts_work: true,
             connected,
+            connected_until: None,
             updated_at: at.into(),
+        }
+    }
+
+    #[test]
+    fn an_agent_whose_last_heartbeat_is_old_is_not_connected() {
+        let now = DateTime::from_timestamp(1_743_087_600, 0).unwrap();
+        for (seconds, connected) in [(1, true), (0, false), (-60, false)] {
+            let until = Some((now + TimeDelta::seconds(seconds)).into());
+            let said = AgentFile { connected_until: until, ..said("active", true, now) };
+            let stands = standing(said, None, None, now);
+            assert_eq!((stands.connected, stands.accepts_work), (connected, true), "{seconds}");
         }
     }
 

@@ -1,9 +1,7 @@
 //! What systemd wants to hear: that the loop runs, how it stands, that it is alive. Elsewhere, and
 //! without systemd, nothing is said.
 
-use std::{pin::pin, time::Duration};
-
-use tokio::time::sleep;
+use std::time::Duration;
 
 /// Speaks to the service manager that started the process, if one wants to hear.
 #[derive(Debug, Clone, Default)]
@@ -49,19 +47,18 @@ impl Notifier {
         self.say(&sd_notify::NotifyState::Stopping);
     }
 
-    /// Waits for `work`, and says meanwhile that the loop is alive. Whatever the loop waits for goes through
-    /// here, and all of it ends by a deadline of its own.
-    pub async fn alive_during<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        let Some(limit) = self.watchdog else { return work.await };
-        loop {
-            #[cfg(target_os = "linux")]
+    /// Resets the watchdog. Only the loop calls this, at each step that it takes: a loop that hangs in one step, or
+    /// waits without looking around, is restarted by systemd.
+    pub fn progress(&self) {
+        #[cfg(target_os = "linux")]
+        if self.watchdog.is_some() {
             self.say(&sd_notify::NotifyState::Watchdog);
-            tokio::select! {
-                done = &mut work => return done,
-                () = sleep(limit / 2) => {}
-            }
         }
+    }
+
+    /// The longest time between two steps of a loop that wants to look around every `wanted`.
+    pub fn step(&self, wanted: Duration) -> Duration {
+        self.watchdog.map_or(wanted, |limit| wanted.min(limit / 3))
     }
 
     #[cfg(target_os = "linux")]

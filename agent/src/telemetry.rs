@@ -56,10 +56,45 @@ fn daily(path: &Path) -> Result<RollingFileAppender, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, io::Write as _};
+pub(crate) mod tests {
+    use std::{
+        fs,
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use tracing::subscriber::DefaultGuard;
 
     use super::*;
+
+    /// The log of one thread.
+    #[derive(Clone, Default)]
+    pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Captures what this thread logs until the guard is dropped.
+    pub(crate) fn capture() -> (Captured, DefaultGuard) {
+        let log = Captured::default();
+        let writer = log.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
 
     #[test]
     fn a_log_file_is_one_of_its_day_and_old_ones_go() {

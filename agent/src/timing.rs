@@ -19,6 +19,11 @@ pub struct Timing {
     pub least_backoff: Duration,
     /// What the pause between failing attempts grows to, unless the interval is longer.
     pub most_backoff: Duration,
+    /// Longest heartbeat interval that is obeyed: the largest that a control plane can be set to, 3,600 s, with its
+    /// jitter of 10 %.
+    pub most_interval: Duration,
+    /// Longest time after a rotation in which another one is not done, whatever is asked for.
+    pub rotation_pause: Duration,
     /// The longest `Retry-After` that is honoured.
     pub most_retry_after: Duration,
     /// The longest pause of an agent that was refused.
@@ -44,6 +49,8 @@ impl Timing {
             gap: second,
             least_backoff: second * 5,
             most_backoff: second * 30,
+            most_interval: second * 3_960,
+            rotation_pause: second * 3_600,
             most_retry_after: second * 3_600,
             quiet: second * 900,
             watch: second * 2,
@@ -51,6 +58,13 @@ impl Timing {
             farewell: second * 5,
             enroll: second * 120,
         }
+    }
+}
+
+impl Timing {
+    /// The longest wait between two attempts, whatever asked for it: `Retry-After` is lengthened by up to 10 %.
+    pub fn longest_wait(&self) -> Duration {
+        self.most_interval.max(self.most_retry_after.mul_f64(1.1)).max(self.quiet)
     }
 }
 

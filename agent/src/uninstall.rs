@@ -1,7 +1,11 @@
 //! `planasonix-agent uninstall [--deregister]`: takes away what the agent itself made. Service and program
 //! go with the installer's own script, which calls this.
 
-use std::{fs, io, path::Path, process::ExitCode};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
 use planasonix_wire::AgentId;
@@ -21,6 +25,41 @@ pub struct Options {
     /// Also delete the agent's record at the control plane; if that fails, nothing is removed.
     #[arg(long)]
     pub deregister: bool,
+}
+
+/// The arguments of `remove-folders`.
+#[derive(Debug, Clone, Args)]
+pub struct Folders {
+    /// Folders to remove with all that is in them. One that is absent is no error; of a link only the link goes.
+    #[arg(required = true)]
+    pub folders: Vec<PathBuf>,
+}
+
+/// Removes folders in which other accounts can write: no link is followed, nor one that takes a folder's place
+/// meanwhile, which the `rm` of small systems does not promise. 0 when all are gone, else 1.
+pub fn remove_folders(arguments: &Folders) -> ExitCode {
+    let mut code = ExitCode::SUCCESS;
+    for folder in &arguments.folders {
+        if let Err(error) = remove_folder(folder) {
+            output::complain(&folder_error(folder, error).to_string());
+            code = ExitCode::FAILURE;
+        }
+    }
+    code
+}
+
+fn remove_folder(path: &Path) -> io::Result<()> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(about) => about.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if kind.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        // A link to a folder is a folder itself for Windows.
+        fs::remove_file(path).or_else(|error| fs::remove_dir(path).map_err(|_| error))
+    }
 }
 
 /// Why something is still there.

@@ -1,9 +1,13 @@
 //! The commands that install an agent by hand.
 //!
-//! Each is to be pasted as it stands. The enrollment token is on no command line, where other users of the host
-//! could read it: `curl` reads its header from standard input, the install script its variable. `sudo` writes a
-//! variable that it is told to keep into its log, so it is piped past it. Nothing is unpacked, let alone run as
-//! root, unless the checksum holds.
+//! Each is to be pasted as it stands, both into the same shell. The enrollment token is on no command line, where other
+//! users of the host could read it: `curl` reads its header from standard input, the install script its variable.
+//! `sudo` writes a variable that it is told to keep into its log, so it is piped past it. Nothing is unpacked, let
+//! alone run as root, unless the checksum holds.
+//!
+//! The first step makes a folder that only its user can enter, and leaves its path in a variable of the shell. Bundle
+//! and unpacked files lie there alone, so what was checked is what runs, also where others may write in the working
+//! folder. The second step removes the folder and the variable, however it ends; without the first it does nothing.
 
 use planasonix_wire::{
     AgentId,
@@ -39,13 +43,18 @@ pub(super) fn steps(url: &PublicUrl, agent: AgentId, platform: Platform, sha256:
     }
 }
 
-const POSIX_NEEDS: &str = "needs curl, tar, CA certificates, and root or sudo";
-const MACOS_NEEDS: &str = "needs an administrator's account";
-const WINDOWS_NEEDS: &str = "in PowerShell, as administrator";
+const POSIX_NEEDS: &str =
+    "needs curl, tar, CA certificates, and root or sudo; paste both steps into one shell";
+const MACOS_NEEDS: &str = "needs an administrator's account; paste both steps into one shell";
+const WINDOWS_NEEDS: &str = "in PowerShell, as administrator; paste both steps into one window";
 
+/// A download that fails leaves no folder and no variable behind.
 fn by_curl(source: &str) -> String {
     format!(
-        r#"printf 'Authorization: Bearer %s' "$PLANASONIX_ENROLLMENT_TOKEN" | curl -fsSL -H @- "{source}" -o planasonix-agent.tar.gz"#
+        "unset planasonix_dir; planasonix_dir=$(mktemp -d) && \
+         {{ printf 'Authorization: Bearer %s' \"$PLANASONIX_ENROLLMENT_TOKEN\" | \
+         curl -fsSL -H @- \"{source}\" -o \"$planasonix_dir/planasonix-agent.tar.gz\" || \
+         {{ rm -rf \"$planasonix_dir\"; unset planasonix_dir; false; }}; }}"
     )
 }
 
@@ -57,43 +66,52 @@ fn sum(sha256: &str) -> String {
 /// as well.
 const PIPED: &str = "PLANASONIX_(ENROLLMENT_TOKEN|CA_FILE)|HTTPS?_PROXY|https?_proxy|NO_PROXY|no_proxy";
 
-/// In a folder of its own, which goes afterwards: what was checked is what runs, also where others may write. As
-/// root the script is run directly: a small host may have no sudo.
+/// As root the script is run directly: a small host may have no sudo. `sh` runs it, since the folder for temporary
+/// files may be mounted `noexec`.
 fn from_tar(check: &str) -> String {
     format!(
-        "(d=$(mktemp -d \"$PWD/planasonix-agent.XXXXXX\") && trap 'rm -rf \"$d\"' EXIT && \
-         cp planasonix-agent.tar.gz \"$d\" && {check} && tar -xzf \"$d/planasonix-agent.tar.gz\" -C \"$d\" && \
+        "(d=${{planasonix_dir:?run step 1 in this shell first}} && trap 'rm -rf \"$d\"' EXIT && \
+         {check} && tar -xzf \"$d/planasonix-agent.tar.gz\" -C \"$d\" && \
          export PLANASONIX_ENROLLMENT_TOKEN && if [ \"$(id -u)\" -eq 0 ]; \
-         then \"$d/planasonix-agent/install.sh\"; \
-         else env | grep -E '^({PIPED})=' | sudo \"$d/planasonix-agent/install.sh\" --environment-file -; fi)"
+         then sh \"$d/planasonix-agent/install.sh\"; \
+         else env | grep -E '^({PIPED})=' | sudo sh \"$d/planasonix-agent/install.sh\" --environment-file -; fi) \
+         && unset planasonix_dir || {{ unset planasonix_dir; false; }}"
     )
 }
 
 /// In a block of its own, so that the session's settings stay as they are. Older systems speak TLS 1.2 only when
-/// told to, and take no proxy from the environment.
+/// told to, and take no proxy from the environment. The folder is closed to everybody but administrators while it is
+/// empty.
 fn by_powershell(source: &str) -> String {
     format!(
-        "& {{ $ErrorActionPreference = 'Stop'; $ProgressPreference = 'SilentlyContinue'; \
+        "$planasonixDir = $null; $planasonixDir = \
+         & {{ $ErrorActionPreference = 'Stop'; $ProgressPreference = 'SilentlyContinue'; \
          [Net.ServicePointManager]::SecurityProtocol = [Net.ServicePointManager]::SecurityProtocol -bor \
          [Net.SecurityProtocolType]::Tls12; \
+         $d = Join-Path ([IO.Path]::GetTempPath()) ([guid]::NewGuid()); \
+         New-Item -ItemType Directory -Path $d | Out-Null; try {{ \
+         icacls.exe $d /setowner '*S-1-5-32-544' /q | Out-Null; \
+         if ($LASTEXITCODE -ne 0) {{ throw \"cannot take $d over: run this as administrator\" }}; \
+         icacls.exe $d /inheritance:r /grant:r '*S-1-5-18:(OI)(CI)F' '*S-1-5-32-544:(OI)(CI)F' /q | Out-Null; \
+         if ($LASTEXITCODE -ne 0) {{ throw \"cannot close $d to others\" }}; \
          $p = @{{}}; if ($env:HTTPS_PROXY -and $PSVersionTable.PSVersion.Major -lt 6) \
          {{ $p.Proxy = if ($env:HTTPS_PROXY -match '://') {{ $env:HTTPS_PROXY }} else {{ \"http://$env:HTTPS_PROXY\" }} }}; \
-         Invoke-WebRequest @p -UseBasicParsing -Uri '{source}' -OutFile planasonix-agent.zip \
-         -Headers @{{ Authorization = \"Bearer $env:PLANASONIX_ENROLLMENT_TOKEN\" }} }}"
+         Invoke-WebRequest @p -UseBasicParsing -Uri '{source}' -OutFile (Join-Path $d planasonix-agent.zip) \
+         -Headers @{{ Authorization = \"Bearer $env:PLANASONIX_ENROLLMENT_TOKEN\" }} | Out-Null; $d }} \
+         catch {{ [IO.Directory]::Delete($d, $true); throw }} }}"
     )
 }
 
-/// The same, in the user's folder for temporary files.
 fn from_zip(sha256: &str) -> String {
     format!(
-        "& {{ $ErrorActionPreference = 'Stop'; $d = Join-Path $env:TEMP ([guid]::NewGuid()); \
-         New-Item -ItemType Directory -Path $d | Out-Null; try {{ \
-         Copy-Item planasonix-agent.zip $d; $zip = Join-Path $d planasonix-agent.zip; \
+        "& {{ $ErrorActionPreference = 'Stop'; $d = $planasonixDir; \
+         if (-not $d) {{ throw 'run step 1 in this window first' }}; try {{ \
+         $zip = Join-Path $d planasonix-agent.zip; \
          if ((Get-FileHash -Algorithm SHA256 $zip).Hash -ne '{sha256}') \
          {{ throw 'planasonix-agent.zip is not what was to be downloaded' }}; \
          Expand-Archive -Path $zip -DestinationPath $d; \
          powershell.exe -NoProfile -ExecutionPolicy Bypass -File (Join-Path $d planasonix-agent\\install.ps1); \
          if ($LASTEXITCODE -ne 0) {{ throw \"install.ps1 ended with $LASTEXITCODE\" }} }} \
-         finally {{ [IO.Directory]::Delete($d, $true) }} }}"
+         finally {{ [IO.Directory]::Delete($d, $true); Set-Variable planasonixDir $null -Scope 1 }} }}"
     )
 }

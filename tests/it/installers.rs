@@ -5,7 +5,9 @@ mod bundles;
 mod callers;
 mod events;
 mod manual;
+mod pasted;
 mod paths;
+mod scripts;
 mod slow;
 mod stock;
 

@@ -17,6 +17,9 @@ const MOST_BYTES: usize = 64 * 1_024;
 /// A message from the other side is cut to this many characters before it is logged.
 const MOST_CHARS: usize = 300;
 
+/// Of so many bad fields the log speaks.
+const MOST_DETAILS: usize = 8;
+
 /// What came of a request.
 #[derive(Debug)]
 pub struct Answer<T> {
@@ -147,8 +150,11 @@ fn refusal_or_retry<T>(error: envelope::Error, after: Option<Duration>) -> Outco
         Some(Action::Stop) => Remedy::Stop,
         Some(Action::ReEnroll) => Remedy::ReEnroll,
         Some(Action::Retry) | None => {
-            let fields =
-                error.details.iter().map(|bad| format!("; {}: {}", cut(&bad.field), cut(&bad.issue)));
+            let fields = error
+                .details
+                .iter()
+                .take(MOST_DETAILS)
+                .map(|bad| format!("; {}: {}", cut(&bad.field), cut(&bad.issue)));
             let why = format!("{message} ({code}){}", fields.collect::<String>());
             return Outcome::Retry(Retry { why, code: Some(code), after });
         }

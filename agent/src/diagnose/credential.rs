@@ -73,7 +73,7 @@ fn described(finding: &mut Finding, identity: &Identity, config: &Config, now: D
 fn safe(finding: &mut Finding, store: &Store) {
     use std::os::unix::fs::MetadataExt;
 
-    let Ok(about) = std::fs::metadata(store.path()) else { return };
+    let Ok(about) = std::fs::symlink_metadata(store.path()) else { return };
     finding.fact("permissions", format!("{:o}, user {}", about.mode() & 0o7777, about.uid()));
     if about.mode() & 0o077 != 0 {
         let advice = format!("chmod 600 {}", store.path().display());

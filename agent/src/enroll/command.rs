@@ -11,6 +11,7 @@ use crate::{
     host::Host,
     identity::{IdentityError, Store},
     output,
+    privileges::{self, Refused},
     run::pace::{self, Span},
     secret::Token,
     timing::Timing,
@@ -22,6 +23,9 @@ pub enum EnrollError {
     /// A setting, or the token, is not one.
     #[error(transparent)]
     Config(#[from] crate::config::ConfigError),
+    /// Root's rights cannot be given up.
+    #[error(transparent)]
+    Privileges(#[from] Refused),
     /// The identity cannot be read or kept.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -59,6 +63,9 @@ pub async fn run(config: &Config) -> Result<(), EnrollError> {
     if enrolling.token.as_ref().is_some_and(Token::is_enrollment) {
         enrolling.host.probe().await;
     }
+    // The token may be in a file of root's, and a program that answers the probe as the service's user could be taken
+    // over by another process of that user, which could then type into root's terminal.
+    privileges::become_owner_of(&config.state_dir)?;
     let said = enrolling.persist(&timing).await?;
     output::line(&said);
     Ok(())

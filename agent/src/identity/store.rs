@@ -4,14 +4,16 @@
 //! flushed to the disk, and renamed over the first. Changes are made under a lock, so that a running
 //! agent and an operator's `enroll` never undo each other's.
 //!
-//! The folder belongs to the service's user, and root enrolls in it. So nothing that lies there is taken
-//! for what it should be: the second file is always a new one, and a link is never followed.
+//! The folder belongs to the service's user. Commands of root become that user before they come here, see
+//! [`privileges`](crate::privileges); where that is impossible, nothing that lies there is taken for what it should
+//! be: the second file is always a new one, and a link is never followed.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
-    time::SystemTime,
+    thread,
+    time::{Duration, Instant, SystemTime},
 };
 
 use super::Identity;
@@ -19,6 +21,10 @@ use crate::plain_file;
 
 const FILE: &str = "identity.json";
 const LOCK: &str = "identity.lock";
+/// How long a change waits for another one. The folder's owner can hold the lock for ever.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Between two attempts to get the lock.
+const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// What a change is written to before it takes the place of the file.
 const CHANGE: &str = "identity.json.new";
 
@@ -144,8 +150,17 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => self.open_lock()?,
             created => created?,
         };
-        file.lock()?;
-        Ok(file)
+        let deadline = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::Error(error)) => return Err(error),
+                Err(TryLockError::WouldBlock) if Instant::now() >= deadline => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, "another process holds the lock"));
+                }
+                Err(TryLockError::WouldBlock) => thread::sleep(LOCK_RETRY),
+            }
+        }
     }
 
     fn open_lock(&self) -> io::Result<File> {

@@ -23,6 +23,7 @@ const CUT_OFF: TimeDelta = TimeDelta::milliseconds(500);
 impl Cycle {
     /// Does what is to be done now, and answers when to do the next.
     pub(super) async fn attempt(&mut self) -> Instant {
+        self.agent.notifier.progress();
         let bearer = self.bearer();
         if bearer.is_none() || self.standing == Standing::NeedsEnrollment {
             let token = self.unspent_token();
@@ -65,7 +66,7 @@ impl Cycle {
             Redeemed::Enrolled { agent, label, interval } => {
                 tracing::info!(%agent, label, "enrolled");
                 warn_of_another(self.agent.expected, agent);
-                self.interval = self.agent.timing.second * interval;
+                self.take_interval(interval);
                 self.answered();
                 self.stand(Standing::Starting);
                 attempt.ended
@@ -105,7 +106,7 @@ impl Cycle {
         self.measure(&answer);
         match answer.outcome {
             Outcome::Accepted(ack) => {
-                self.accepted(&credential, &ack).await;
+                self.accepted(&credential, &ack, started).await;
                 let pause = pace::beat(self.interval, entropy::fraction());
                 (started + pause).max(Instant::now())
             }
@@ -122,13 +123,13 @@ impl Cycle {
         }
     }
 
-    async fn accepted(&mut self, credential: &Token, ack: &HeartbeatAck) {
-        self.answered();
+    async fn accepted(&mut self, credential: &Token, ack: &HeartbeatAck, sent: Instant) {
+        self.heard(sent);
         if self.identity.as_ref().is_some_and(|identity| identity.next.is_some()) {
             self.change(|identity| identity.accepted(credential));
             tracing::info!("the new credential is in use");
         }
-        self.interval = self.agent.timing.second * ack.heartbeat_interval_seconds.max(1);
+        self.take_interval(ack.heartbeat_interval_seconds);
         if self.standing != Standing::Active {
             tracing::info!(agent = %ack.agent_id, interval = ?self.interval, "connected");
         }
@@ -137,22 +138,26 @@ impl Cycle {
             tracing::info!(accepts_work = ack.accepts_work, "new work");
         }
         self.stand(Standing::Active);
-        if ack.rotate_credential {
-            self.rotate(credential).await;
+        if ack.rotate_credential && self.next_rotation.is_none_or(|next| next <= Instant::now()) {
+            self.rotate(credential, ack.server_time.into()).await;
         }
     }
 
     /// Asks for a new credential, which the next beat uses. If that fails in any way, the next beat's
-    /// answer asks for it again.
-    async fn rotate(&mut self, current: &Token) {
+    /// answer asks for it again. `server_now` is the control plane's clock, which its expiry times refer to.
+    async fn rotate(&mut self, current: &Token, server_now: DateTime<Utc>) {
+        self.agent.notifier.progress();
         let rotated = match self.agent.client.rotate(current).await.outcome {
             Outcome::Accepted(rotated) => rotated,
             Outcome::Refused(refusal) => return tracing::warn!(%refusal, "no new credential"),
             Outcome::Retry(retry) => return tracing::warn!(why = retry.why, "no new credential yet"),
         };
-        let Ok(credential) = Token::parse(&rotated.credential) else {
-            return tracing::warn!("no new credential: the answer held none that this version understands");
+        let credential = Token::parse(&rotated.credential).ok().filter(|new| new.replaces(current));
+        let Some(credential) = credential else {
+            return tracing::warn!("no new credential: the answer held none of this agent");
         };
+        let life = DateTime::<Utc>::from(rotated.credential_expires_at) - server_now;
+        self.next_rotation = Some(Instant::now() + pace::rotation(life.num_seconds(), &self.agent.timing));
         let next = Next { credential, credential_expires_at: Some(rotated.credential_expires_at) };
         let stored = self.agent.store.update(|identity| {
             // An operator may have enrolled the host anew meanwhile.

@@ -75,6 +75,12 @@ pub(super) struct Cycle {
     /// Attempts in a row that got no usable answer.
     failures: u32,
     pub(super) interval: Duration,
+    /// Whether the interval last asked for was not obeyed, which is logged once.
+    odd_interval: bool,
+    /// When the last heartbeat was accepted.
+    accepted_at: Option<Instant>,
+    /// Requests to rotate are ignored before.
+    pub(super) next_rotation: Option<Instant>,
     pub(super) skew: SkewWatch,
     /// Digest of the token that there was at the last attempt.
     pub(super) tried_token: Option<String>,
@@ -95,6 +101,9 @@ impl Cycle {
             accepts_work: false,
             failures: 0,
             interval,
+            odd_interval: false,
+            accepted_at: None,
+            next_rotation: None,
             skew: SkewWatch::default(),
             tried_token: None,
             bad_token: None,
@@ -154,10 +163,13 @@ impl Cycle {
     }
 
     /// Waits until then, or until there is something new to try: another credential, another token. Meanwhile
-    /// the runtimes are told again and again: who falls silent is taken for dead.
+    /// the runtimes are told again and again: who falls silent is taken for dead. Whatever `until` says, the wait is
+    /// no longer than [`Timing::longest_wait`](crate::timing::Timing::longest_wait).
     pub(super) async fn rest(&mut self, until: Instant) {
+        let until = until.min(Instant::now() + self.agent.timing.longest_wait());
         loop {
-            let look = Instant::now() + self.agent.timing.watch;
+            self.agent.notifier.progress();
+            let look = Instant::now() + self.agent.notifier.step(self.agent.timing.watch);
             sleep_until(until.min(look)).await;
             if until <= look || self.credential_changed() || self.token_appeared() {
                 return;
@@ -185,6 +197,32 @@ impl Cycle {
     fn token_appeared(&mut self) -> bool {
         self.standing.wants_token()
             && self.unspent_token().is_some_and(|token| self.tried_token != Some(token.digest()))
+    }
+
+    /// Takes the interval that the control plane asks for, as far as it is one.
+    pub(super) fn take_interval(&mut self, asked: u32) {
+        let timing = &self.agent.timing;
+        let obeyed = pace::interval(asked, timing);
+        self.interval = obeyed.unwrap_or(self.interval);
+        let odd = obeyed != Some(timing.second * asked);
+        if odd && !self.odd_interval {
+            let interval = self.interval;
+            tracing::warn!(asked, ?interval, "heartbeat interval out of range; not obeyed");
+        }
+        self.odd_interval = odd;
+    }
+
+    /// A heartbeat that was sent at `sent` was accepted.
+    pub(super) fn heard(&mut self, sent: Instant) {
+        self.answered();
+        self.accepted_at = Some(sent);
+    }
+
+    /// How long the last accepted heartbeat still keeps this agent connected; none when it does not.
+    fn connected_for(&self) -> Option<Duration> {
+        let lasts = pace::connected_for(self.interval, &self.agent.timing);
+        let left = lasts.saturating_sub(self.accepted_at?.elapsed());
+        (self.standing == Standing::Active && !left.is_zero()).then_some(left)
     }
 
     /// An attempt succeeded, or was refused: failures are counted afresh.
@@ -230,12 +268,14 @@ impl Cycle {
     }
 
     fn publish(&mut self) {
+        let (now, connected_for) = (clock::now(), self.connected_for());
         let told = AgentFile {
             agent_id: self.identity.as_ref().and_then(|identity| identity.agent_id),
             status: self.standing.as_str().to_owned(),
             accepts_work: self.accepts_work,
-            connected: self.standing == Standing::Active,
-            updated_at: clock::now().into(),
+            connected: connected_for.is_some(),
+            connected_until: connected_for.map(|left| (now + left).into()),
+            updated_at: now.into(),
         };
         self.published = Instant::now();
         self.agent.runtimes.publish(&told);

@@ -9,7 +9,8 @@
 //!
 //! Nothing that the control plane says or leaves unsaid ends the loop: no answer means backing off, a
 //! refusal means silence, broken every quarter of an hour at most. In both it looks at the identity's file
-//! every two seconds, so that an operator's `enroll` brings the agent back at once.
+//! every two seconds, so that an operator's `enroll` brings the agent back at once. No number of an answer keeps it
+//! waiting for much longer than an hour: [`pace`] bounds them all.
 
 mod attempt;
 mod cycle;
@@ -102,9 +103,8 @@ impl Agent {
         let (notifier, farewell) = (self.notifier.clone(), self.timing.farewell);
         let mut cycle = Cycle::new(self);
         notifier.ready();
-        while let Some(next) = attempt(&mut cycle, &notifier, &stop, farewell / 2).await {
-            let rest = notifier.alive_during(cycle.rest(next));
-            if stop.run_until_cancelled(rest).await.is_none() {
+        while let Some(next) = attempt(&mut cycle, &stop, farewell / 2).await {
+            if stop.run_until_cancelled(cycle.rest(next)).await.is_none() {
                 break;
             }
         }
@@ -115,13 +115,8 @@ impl Agent {
 
 /// Makes one attempt and answers when the next one is due; none when it is time to go. A request that is
 /// under way then gets `grace`, since a beat could otherwise arrive after the leave-taking.
-async fn attempt(
-    cycle: &mut Cycle,
-    notifier: &Notifier,
-    stop: &CancellationToken,
-    grace: Duration,
-) -> Option<Instant> {
-    let mut attempt = pin!(notifier.alive_during(cycle.attempt()));
+async fn attempt(cycle: &mut Cycle, stop: &CancellationToken, grace: Duration) -> Option<Instant> {
+    let mut attempt = pin!(cycle.attempt());
     if let Some(next) = stop.run_until_cancelled(&mut attempt).await {
         return Some(next);
     }

@@ -21,6 +21,34 @@ pub fn beat(interval: Duration, chance: f64) -> Duration {
     between(interval.mul_f64(0.9), interval, chance)
 }
 
+/// Largest interval that a control plane can mean, in seconds: three heartbeats fit the largest connected window
+/// (86,400 s) less 10 s.
+const MAX_MEANT: u32 = 28_796;
+
+/// The interval that the control plane asks for, in its seconds. None where no setting of a control plane leads to the
+/// number: it says nothing, and the interval before it stays. A long one is cut to `most_interval`.
+pub fn interval(asked: u32, timing: &Timing) -> Option<Duration> {
+    let meant = (1..=MAX_MEANT).contains(&asked);
+    meant.then(|| (timing.second * asked).min(timing.most_interval))
+}
+
+/// How long an accepted heartbeat keeps the agent connected at least: the control plane's interval is at most a third
+/// of its window less 10 s, or a quarter of a window under 40 s.
+pub fn connected_for(interval: Duration, timing: &Timing) -> Duration {
+    if interval < timing.second * 10 { interval * 4 } else { interval * 3 + timing.second * 10 }
+}
+
+/// How long after a rotation the next request for one is ignored, for a credential that lives for `life` seconds. A
+/// control plane asks in the last third of the life, so half of it is never too long.
+pub fn rotation(life: i64, timing: &Timing) -> Duration {
+    let half = match u32::try_from(life / 2) {
+        Ok(half) if half > 0 => timing.second.saturating_mul(half),
+        // No life at all, or one beyond counting.
+        _ => timing.rotation_pause,
+    };
+    half.clamp(timing.least_backoff, timing.rotation_pause)
+}
+
 /// The pause of an agent that was refused.
 pub fn quiet(most: Duration, chance: f64) -> Duration {
     between(most / 2, most, chance)
@@ -75,6 +103,51 @@ mod tests {
     #[test]
     fn a_beat_is_only_ever_early() {
         assert_eq!(range(|chance| beat(seconds(30), chance)), (seconds(27), seconds(30)));
+    }
+
+    #[test]
+    fn intervals_beyond_the_contract_are_refused_and_long_ones_cut() {
+        let timing = Timing::default();
+        for (asked, obeyed) in [
+            (0, None),
+            (1, Some(1)),
+            (33, Some(33)),
+            (3_960, Some(3_960)),
+            (28_796, Some(3_960)),
+            (28_797, None),
+            (u32::MAX, None),
+        ] {
+            assert_eq!(interval(asked, &timing), obeyed.map(seconds), "{asked}");
+        }
+        assert_eq!(timing.longest_wait(), seconds(3_960));
+    }
+
+    #[test]
+    fn connected_ends_within_every_window_that_allows_the_interval() {
+        let timing = Timing::default();
+        for window in [4, 8, 39, 40, 60, 120, 3_600, 11_890] {
+            let interval = if window < 40 { window / 4 } else { (window - 10) / 3 };
+            assert!(connected_for(seconds(interval), &timing) <= seconds(window), "{window}");
+            assert!(connected_for(seconds(interval), &timing) > seconds(interval), "{window}");
+        }
+    }
+
+    #[test]
+    fn the_next_rotation_waits_for_half_a_life_or_an_hour() {
+        let timing = Timing::default();
+        for (life, pause) in [
+            (2_592_000, 3_600),
+            (600, 300),
+            (18, 9),
+            (2, 5),
+            (1, 3_600),
+            (0, 3_600),
+            (-1, 3_600),
+            (i64::MAX, 3_600),
+            (i64::MIN, 3_600),
+        ] {
+            assert_eq!(rotation(life, &timing), seconds(pause), "{life}");
+        }
     }
 
     #[test]

@@ -90,3 +90,28 @@ async fn what_others_keep_in_the_folders_stays() {
     assert!(!host.config.runtime_dir.join("agent.json").exists());
     assert!(host.config.runtime_dir.join("spark.status.json").exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn folders_are_removed_without_following_a_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::create_dir_all(path("state/deep/er")).unwrap();
+    std::fs::create_dir(path("precious")).unwrap();
+    std::fs::write(path("precious/file"), "kept").unwrap();
+    for link in ["state/deep/link", "runtime"] {
+        std::os::unix::fs::symlink(path("precious"), path(link)).unwrap();
+    }
+    // No setting is needed: a broken one must not keep the folders.
+    let ended = std::process::Command::new(env!("CARGO_BIN_EXE_planasonix-agent"))
+        .env("PLANASONIX_CONFIG", "/nowhere/agent.conf")
+        .arg("remove-folders")
+        .args([path("state"), path("runtime"), path("absent")])
+        .output()
+        .unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["precious"]);
+    assert_eq!(std::fs::read(path("precious/file")).unwrap(), b"kept");
+}

@@ -4,7 +4,7 @@ use planasonix_agent::timing::Timing;
 use tokio::time::{Duration, Instant, sleep};
 
 use crate::{
-    rig::{Rig, SECOND},
+    rig::{Rig, SECOND, credential},
     rough::Mood,
 };
 
@@ -113,6 +113,52 @@ async fn a_beat_that_came_too_soon_is_no_outage() {
 }
 
 #[tokio::test]
+async fn an_interval_beyond_the_contract_silences_nobody() {
+    for asked in [u32::MAX, 86_400, 0] {
+        let rig = Rig::enrolled().await;
+        rig.server.wait(0, "the first beat", |request| request.accepted).await;
+        rig.server.turn(Mood::Interval(asked));
+        let known = rig.server.count();
+        let first = rig.server.wait(known, "a beat", |request| request.accepted).await;
+        let third = rig.server.wait(known + 2, "a third beat", |request| request.accepted).await;
+        assert!(third.at - first.at < SECOND * 60 + NOISE, "{asked}: {:?}", third.at - first.at);
+        let log = rig.log();
+        assert_eq!(log.matches("heartbeat interval out of range").count(), 1, "{log}");
+        rig.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_agent_that_is_kept_waiting_is_connected_no_longer() {
+    let rig = Rig::enrolled().await;
+    rig.wait_for("active").await;
+    assert!(rig.told().unwrap().connected_until.is_some());
+    rig.server.turn(Mood::Limited(3_600));
+    // 100 s after the last accepted heartbeat, and then up to a minute until the runtimes are told.
+    let began = Instant::now();
+    while rig.told().unwrap().connected {
+        assert!(began.elapsed() < SECOND * 200 + NOISE, "{:?}", rig.told());
+        sleep(SECOND).await;
+    }
+    let told = rig.told().unwrap();
+    assert_eq!((told.status.as_str(), told.connected_until), ("active", None));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_control_plane_that_always_asks_for_a_rotation_gets_one() {
+    let rig = Rig::enrolled().await;
+    rig.server.turn(Mood::AlwaysRotates);
+    rig.server.wait(0, "a rotation", |request| request.line.ends_with("/credential")).await;
+    sleep(SECOND * 300).await;
+    let seen = rig.server.seen();
+    let rotations = seen.iter().filter(|request| request.line.ends_with("/credential")).count();
+    let beats = seen.iter().filter(|request| request.bearer == credential(2).expose()).count();
+    assert!(rotations == 1 && beats > 3, "{rotations} rotations, {beats} beats");
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn a_clock_that_is_wrong_is_named_and_stops_nothing() {
     let rig = Rig::enrolled().await;
     rig.server.turn(Mood::ClockOff(3_600));
@@ -134,5 +180,6 @@ fn the_real_waiting_times_are_these() {
     assert_eq!((seconds(real.gap), seconds(real.least_backoff), seconds(real.most_backoff)), (1, 5, 30));
     assert_eq!((seconds(real.quiet), seconds(real.watch), seconds(real.farewell)), (900, 2, 5));
     assert_eq!((seconds(real.second), seconds(real.most_retry_after)), (1, 3_600));
+    assert_eq!((seconds(real.most_interval), seconds(real.rotation_pause)), (3_960, 3_600));
     assert_eq!(seconds(real.republish), 60);
 }

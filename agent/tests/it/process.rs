@@ -1,7 +1,10 @@
 //! The program itself: what it tells systemd, how it ends, what it never shows.
 
 use std::{
-    os::unix::net::UnixDatagram,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixDatagram,
+    },
     path::Path,
     process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
@@ -98,6 +101,127 @@ async fn systemd_is_told_that_it_runs_that_it_lives_and_that_it_goes() {
     assert_eq!(ended.status.code(), Some(0), "{ended:?}");
     listener.until("STOPPING=1").await;
     assert!(server.seen().last().unwrap().line.ends_with("/disconnect"));
+}
+
+#[tokio::test]
+async fn a_step_that_hangs_does_not_feed_the_watchdog() {
+    let folder = TempDir::new().unwrap();
+    let server = Rough::start(None, 2).await;
+    server.turn(Mood::Stall);
+    Store::new(&folder.path().join("state")).update(|new| new.settle(credential(1), None)).unwrap();
+    let listener = Listener::bind(&folder.path().join("notify"));
+    let mut command = program(folder.path(), &server);
+    command.env("NOTIFY_SOCKET", folder.path().join("notify")).env("WATCHDOG_USEC", "300000");
+    let child = command.arg("run").spawn().unwrap();
+    listener.until("READY=1").await;
+    let during = listener.until("STATUS=unreachable").await;
+    let fed = during.iter().filter(|message| *message == "WATCHDOG=1").count();
+    assert!(fed <= 1, "10 s of silence, and {fed} messages");
+    for _ in 0..2 {
+        listener.until("WATCHDOG=1").await;
+    }
+    terminate(child).await;
+}
+
+/// The files in `/proc` of a process that is not dumpable belong to root, whoever runs it.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_program_is_not_dumpable() {
+    use std::os::unix::process::CommandExt;
+
+    let folder = TempDir::new().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_planasonix-agent"));
+    if nix::unistd::geteuid().is_root() {
+        // The build's folder may be closed to others.
+        let copy = folder.path().join("agent");
+        std::fs::copy(env!("CARGO_BIN_EXE_planasonix-agent"), &copy).unwrap();
+        open_to_all(folder.path());
+        command = Command::new(copy);
+        command.uid(65_534).gid(65_534);
+    }
+    command.env_clear().args(["run", "--api-host=http://127.0.0.1:9", "--state-dir=/nowhere"]);
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let owner = || std::fs::metadata(format!("/proc/{}/environ", child.id())).unwrap().uid();
+    let began = Instant::now();
+    while owner() != 0 && began.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let owned_by_root = owner() == 0;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(owned_by_root);
+}
+
+fn open_to_all(folder: &Path) {
+    std::fs::set_permissions(folder, PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+/// As root, a command becomes the owner of the state folder: what only root can open, it cannot open.
+#[tokio::test]
+async fn a_command_of_root_gives_root_s_rights_up() {
+    let folder = TempDir::new().unwrap();
+    open_to_all(folder.path());
+    let server = Rough::start(None, 1).await;
+    let (state, token_file) = (folder.path().join("state"), folder.path().join("token"));
+    std::fs::create_dir(&state).unwrap();
+    std::fs::write(state.join("identity.lock"), "").unwrap();
+    std::fs::set_permissions(state.join("identity.lock"), PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(&token_file, token(Kind::Enrollment, 3).expose()).unwrap();
+    std::fs::set_permissions(&token_file, PermissionsExt::from_mode(0o600)).unwrap();
+    let root = nix::unistd::geteuid().is_root();
+    if root {
+        std::os::unix::fs::chown(&state, Some(65_534), Some(65_534)).unwrap();
+    }
+    let enroll = || {
+        let mut command = program(folder.path(), &server);
+        command.args(["enroll", "--token-file"]).arg(&token_file);
+        command
+    };
+    let first = output(enroll()).await;
+    let said = String::from_utf8(first.stderr).unwrap();
+    assert_eq!((first.status.success(), said.contains("identity.lock: Permission denied")), (!root, root));
+    std::fs::remove_file(state.join("identity.lock")).unwrap();
+    let second = output(enroll()).await;
+    assert!(second.status.success(), "{second:?}");
+    let owner = std::fs::metadata(state.join("identity.json")).unwrap().uid();
+    assert_eq!(owner, if root { 65_534 } else { nix::unistd::geteuid().as_raw() });
+
+    let mut identity = program(folder.path(), &server);
+    identity.arg("identity");
+    let told = output(identity).await;
+    assert_eq!(String::from_utf8(told.stdout).unwrap(), format!("{}\n", credential(1).agent()));
+}
+
+#[tokio::test]
+async fn a_state_folder_that_is_a_link_is_refused_to_root() {
+    let folder = TempDir::new().unwrap();
+    let server = Rough::start(None, 1).await;
+    std::fs::create_dir(folder.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", folder.path().join("state")).unwrap();
+    let mut enroll = program(folder.path(), &server);
+    enroll.arg("enroll").env("PLANASONIX_ENROLLMENT_TOKEN", token(Kind::Enrollment, 3).expose());
+    let ended = output(enroll).await;
+    let said = String::from_utf8(ended.stderr).unwrap();
+    let written = std::fs::read_dir(folder.path().join("elsewhere")).unwrap().count();
+    if nix::unistd::geteuid().is_root() {
+        assert!(said.contains("state: not a folder but a link"), "{said}");
+        assert_eq!((ended.status.code(), written), (Some(1), 0));
+    } else {
+        assert!(ended.status.success() && written > 0, "{said}");
+    }
+}
+
+#[tokio::test]
+async fn identity_of_a_host_that_is_not_enrolled_fails() {
+    let folder = TempDir::new().unwrap();
+    let server = Rough::start(None, 1).await;
+    let mut identity = program(folder.path(), &server);
+    let ended = output({
+        identity.arg("identity");
+        identity
+    })
+    .await;
+    assert_eq!((ended.status.code(), ended.stdout.len()), (Some(1), 0));
 }
 
 #[tokio::test]

@@ -54,6 +54,10 @@ pub enum Mood {
     RefusesNew,
     /// Every good beat of the first credential asks for a rotation.
     Rotates,
+    /// Every good beat asks for a rotation.
+    AlwaysRotates,
+    /// Every good beat asks for this interval.
+    Interval(u32),
 }
 
 /// A request as it arrived.
@@ -240,9 +244,11 @@ fn good(mood: Mood, line: &str, bearer: &str, shared: &Shared) -> (u16, String) 
     } else if line.ends_with("/credential") {
         json!({"agent_id": agent, "credential": hand_out(), "credential_expires_at": expires})
     } else if line.ends_with("/heartbeat") {
-        let rotate = matches!(mood, Mood::Rotates | Mood::RefusesNew) && bearer == credential(1).expose();
+        let of_first = matches!(mood, Mood::Rotates | Mood::RefusesNew) && bearer == credential(1).expose();
+        let rotate = of_first || mood == Mood::AlwaysRotates;
+        let interval = if let Mood::Interval(seconds) = mood { seconds } else { 30 };
         let server_time = now(mood).format("%Y-%m-%dT%H:%M:%SZ").to_string();
-        json!({"agent_id": agent, "status": "active", "accepts_work": true, "heartbeat_interval_seconds": 30,
+        json!({"agent_id": agent, "status": "active", "accepts_work": true, "heartbeat_interval_seconds": interval,
             "server_time": server_time, "rotate_credential": rotate})
     } else {
         return (204, String::new());

@@ -10,9 +10,12 @@ readonly link=/usr/local/bin/planasonix-agent
 readonly conf=/etc/planasonix-agent/agent.conf
 readonly ca=/etc/planasonix-agent/ca.pem
 readonly state=/var/lib/planasonix-agent
-readonly presence=/run/planasonix-agent/agent.json
+readonly runtime=/run/planasonix-agent
+readonly logs=/var/log/planasonix-agent
+readonly log=/var/log/planasonix-agent.log
 readonly unit=/etc/systemd/system/planasonix-agent.service
 readonly script=/etc/init.d/planasonix-agent
+readonly path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 readonly seconds_to_connect=15
 
 usage() {
@@ -104,8 +107,27 @@ check_host() {
     fi
     [ -z "${PLANASONIX_CA_FILE-}" ] || [ -r "$PLANASONIX_CA_FILE" ] ||
         fail "cannot read the file that PLANASONIX_CA_FILE names: $PLANASONIX_CA_FILE"
-    if [ -z "$token" ] && ! grep -q '"credential": *"' "$state/identity.json" 2>/dev/null; then
+    # They belong to the service's user. Links in their place would lead root elsewhere.
+    for place in "$state" "$runtime" "$logs" "$log"; do
+        [ ! -L "$place" ] || fail "$place is a link, which this does not follow: move it away and run this again"
+    done
+    if [ -z "$token" ] && ! is_enrolled; then
         fail 'this host is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give --token-file FILE'
+    fi
+}
+
+# Whether this host is enrolled, by the installed program, which the service's user runs. Where there is none yet, or
+# one that does not know the question, an identity that is there will do; the program says later what it is worth.
+is_enrolled() {
+    answer=2
+    if [ -x "$agent" ] && id -u "$user" >/dev/null 2>&1; then
+        answer=0
+        as_user "$agent" identity </dev/null >/dev/null 2>&1 || answer=$?
+    fi
+    if [ "$answer" -eq 2 ]; then
+        [ -f "$state/identity.json" ]
+    else
+        [ "$answer" -eq 0 ]
     fi
 }
 
@@ -121,7 +143,17 @@ find_binary() {
         there=$(cd "$bundle/bin" 2>/dev/null && echo *) || there=none
         fail "no agent for this machine ($machine) in the bundle; there is: $there"
     fi
-    version=$("$binary" --version) || fail "the agent in the bundle does not run on this host ($machine)"
+    version=$("$binary" --version) ||
+        fail "the agent in the bundle does not run on this host ($machine), or $bundle is mounted noexec"
+}
+
+# The id of an agent, whole: agt_ and 26 characters of lower-case Crockford base 32.
+is_agent_id() {
+    digits=${1#agt_}
+    [ "agt_$digits" = "$1" ] && [ "${#digits}" -eq 26 ] || return 1
+    case $digits in
+        *[!0123456789abcdefghjkmnpqrstvwxyz]*) return 1 ;;
+    esac
 }
 
 # The tools that change users keep a copy of each file (`/etc/shadow-` …). One that was not there before is a trace.
@@ -170,6 +202,7 @@ put() {
 
 # folder PATH MODE OWNER: a folder that is right already keeps its times.
 folder() {
+    [ ! -L "$1" ] || fail "$1 is a link, which this does not follow: move it away and run this again"
     if [ -d "$1" ] && [ "$(stat -c %a:%U "$1")" = "$2:$3" ]; then
         return 0
     fi
@@ -236,35 +269,52 @@ keep_settings() {
     done
 }
 
+# as_user PROGRAM ARGUMENT…: as the service's user, without root's environment. In a session of its own: on root's
+# terminal another process of that user could type for root.
 as_user() {
     if setpriv --reuid="$user" --regid="$user" --init-groups true 2>/dev/null; then
-        setpriv --reuid="$user" --regid="$user" --init-groups "$@"
+        set -- setpriv --reuid="$user" --regid="$user" --init-groups --no-new-privs "$@"
     else
-        # Busybox: su replaces itself by the command, and none of our arguments needs quoting.
-        su -s /bin/sh "$user" -c "exec $*"
+        # The command is constant: su hands the program and its arguments over as they are.
+        # shellcheck disable=SC2016  # that shell expands them
+        set -- su -s /bin/sh -c 'exec "$0" "$@"' -- "$user" "$@"
     fi
+    (cd / && exec env -i PATH="$path" LANG=C.UTF-8 setsid "$@")
 }
 
 # printf is part of the shell: the token shows in no process list.
 enroll() {
     enrolled=yes
-    [ -n "$token" ] || return 0
-    if ! printf '%s\n' "$token" | (cd / && as_user "$agent" enroll --token-file -); then
+    if [ -z "$token" ]; then
+        is_enrolled || fail 'this host is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give --token-file FILE'
+        return 0
+    fi
+    if ! printf '%s\n' "$token" | as_user "$agent" enroll --token-file -; then
         enrolled=no
         return 0
     fi
     name_agent
 }
 
-# A host that was registered anew is another agent than the one that its configuration names.
+# A host that was registered anew is another agent than the one that its configuration names. The service's user wrote
+# the identity, so its program reads it, and what that prints is an id or nothing.
 name_agent() {
     named=$(sed -n 's/^PLANASONIX_AGENT_ID=//p' "$conf")
-    is=$(sed -n 's/.*"agent_id": *"\([^"]*\)".*/\1/p' "$state/identity.json" | head -n 1)
-    if [ -z "$named" ] || [ -z "$is" ] || [ "$named" = "$is" ]; then
+    is=$(as_user "$agent" identity </dev/null) || is=
+    if ! is_agent_id "$is"; then
+        warn "cannot read which agent this host is (planasonix-agent identity): $conf still names ${named:-none}"
+        return 0
+    fi
+    if [ -z "$named" ] || [ "$named" = "$is" ]; then
         return 0
     fi
     cp -p "$conf" "$conf.new"
-    sed "s/^PLANASONIX_AGENT_ID=.*/PLANASONIX_AGENT_ID=$is/" "$conf" >"$conf.new"
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in
+            PLANASONIX_AGENT_ID=*) line=PLANASONIX_AGENT_ID=$is ;;
+        esac
+        printf '%s\n' "$line"
+    done <"$conf" >"$conf.new"
     mv -f "$conf.new" "$conf"
     say "$conf names $is now"
     changed=yes
@@ -290,7 +340,8 @@ start_service() {
 # What an agent said that is about to end, or has ended, is no report of the one that starts.
 forget_presence() {
     if [ "$changed" = yes ] || ! is_running; then
-        rm -f "$presence"
+        # Members of the group write in this folder: its owner removes the file, or leaves it.
+        as_user rm -f "$runtime/agent.json" </dev/null || true
     fi
 }
 
@@ -342,11 +393,11 @@ start_at_boot() {
 
 report() {
     waited=0
-    until "$agent" status >/dev/null 2>&1 || [ "$waited" -ge "$seconds_to_connect" ]; do
+    until as_user "$agent" status </dev/null >/dev/null 2>&1 || [ "$waited" -ge "$seconds_to_connect" ]; do
         sleep 1
         waited=$((waited + 1))
     done
-    if "$agent" status; then
+    if as_user "$agent" status </dev/null; then
         return 0
     fi
     if [ "$enrolled" = no ]; then

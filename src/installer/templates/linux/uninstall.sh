@@ -89,10 +89,41 @@ remove_service() {
     fi
 }
 
+# What outlived the service would keep its user from being removed.
+end_processes() {
+    uid=$(id -u "$user" 2>/dev/null) || return 0
+    for status in /proc/[0-9]*/status; do
+        while read -r key real _; do
+            [ "$key" = Uid: ] || continue
+            if [ "$real" = "$uid" ]; then
+                number=${status#/proc/}
+                kill -KILL "${number%/status}" 2>/dev/null || true
+            fi
+            break
+        done 2>/dev/null <"$status" || true
+    done
+}
+
+# remove_folder PATH: other accounts write in it. The agent's program follows no link, nor one that takes a folder's
+# place while it works; not every rm keeps that promise.
+remove_folder() {
+    if [ -L "$1" ]; then
+        rm -f "$1"
+    elif ! "$agent" remove-folders "$1" 2>/dev/null; then
+        # It does not run here: out of everybody's reach, then.
+        [ -d "$1" ] || return 0
+        aside=$(mktemp -d "${1%/*}/.planasonix-agent.XXXXXX")
+        mv "$1" "$aside/folder"
+        rm -rf "$aside"
+    fi
+}
+
 remove_files() {
     [ "$(readlink "$link" || true)" != "$agent" ] || rm -f "$link"
-    rm -rf "$home" /etc/planasonix-agent /var/lib/planasonix-agent /run/planasonix-agent
-    rm -rf /var/log/planasonix-agent
+    for folder in /var/lib/planasonix-agent /run/planasonix-agent /var/log/planasonix-agent; do
+        remove_folder "$folder"
+    done
+    rm -rf "$home" /etc/planasonix-agent
     rm -f /run/planasonix-agent.pid /var/log/planasonix-agent.log
 }
 
@@ -126,6 +157,7 @@ main() {
     [ "$(id -u)" -eq 0 ] || { warn 'uninstalling needs root: run it with sudo'; exit 1; }
     stop_service
     leave
+    end_processes
     remove_service
     remove_files
     remove_user

@@ -108,8 +108,27 @@ check_host() {
     fi
     [ -z "${PLANASONIX_CA_FILE-}" ] || [ -r "$PLANASONIX_CA_FILE" ] ||
         fail "cannot read the file that PLANASONIX_CA_FILE names: $PLANASONIX_CA_FILE"
-    if [ -z "$token" ] && ! grep -q '"credential": *"' "$state/identity.json" 2>/dev/null; then
+    # They belong to the service's user. Links in their place would lead root elsewhere.
+    for place in "$state" "$home/runtime" "$logs" "$log"; do
+        [ ! -L "$place" ] || fail "$place is a link, which this does not follow: move it away and run this again"
+    done
+    if [ -z "$token" ] && ! is_enrolled; then
         fail 'this Mac is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give --token-file FILE'
+    fi
+}
+
+# Whether this host is enrolled, by the installed program, which the service's user runs. Where there is none yet, or
+# one that does not know the question, an identity that is there will do; the program says later what it is worth.
+is_enrolled() {
+    answer=2
+    if [ -x "$agent" ] && id -u "$user" >/dev/null 2>&1; then
+        answer=0
+        as_user "$agent" identity </dev/null >/dev/null 2>&1 || answer=$?
+    fi
+    if [ "$answer" -eq 2 ]; then
+        [ -f "$state/identity.json" ]
+    else
+        [ "$answer" -eq 0 ]
     fi
 }
 
@@ -128,6 +147,15 @@ find_binary() {
         fail "no agent for this machine ($machine) in the bundle; there is: $there"
     fi
     version=$("$binary" --version) || fail "the agent in the bundle does not run on this Mac ($machine)"
+}
+
+# The id of an agent, whole: agt_ and 26 characters of lower-case Crockford base 32.
+is_agent_id() {
+    digits=${1#agt_}
+    [ "agt_$digits" = "$1" ] && [ "${#digits}" -eq 26 ] || return 1
+    case $digits in
+        *[!0123456789abcdefghjkmnpqrstvwxyz]*) return 1 ;;
+    esac
 }
 
 # Service accounts have the same free number for user and group, below those of people.
@@ -165,6 +193,7 @@ put() {
 
 # folder PATH MODE OWNER GROUP: a folder that is right already keeps its times.
 folder() {
+    [ ! -L "$1" ] || fail "$1 is a link, which this does not follow: move it away and run this again"
     if [ -d "$1" ] && [ "$(stat -f %Mp%Lp:%Su:%Sg "$1")" = "$2:$3:$4" ]; then
         return 0
     fi
@@ -184,7 +213,7 @@ put_files() {
     folder "$logs" 0750 "$user" wheel
     if [ ! -f "$log" ]; then
         (umask 027 && : >"$log")
-        chown "$user:wheel" "$log"
+        chown -h "$user:wheel" "$log"
     fi
     [ -L "$link" ] || ln -s "$agent" "$link"
 }
@@ -239,26 +268,42 @@ keep_settings() {
     done
 }
 
+# as_user PROGRAM ARGUMENT…: as the service's user; sudo leaves root's environment behind.
+as_user() { (cd / && exec sudo -n -u "$user" -- "$@"); }
+
 # printf is part of the shell: the token shows in no process list.
 enroll() {
     enrolled=yes
-    [ -n "$token" ] || return 0
-    if ! printf '%s\n' "$token" | (cd / && sudo -u "$user" "$agent" enroll --token-file -); then
+    if [ -z "$token" ]; then
+        is_enrolled || fail 'this Mac is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give --token-file FILE'
+        return 0
+    fi
+    if ! printf '%s\n' "$token" | as_user "$agent" enroll --token-file -; then
         enrolled=no
         return 0
     fi
     name_agent
 }
 
-# A host that was registered anew is another agent than the one that its configuration names.
+# A host that was registered anew is another agent than the one that its configuration names. The service's user wrote
+# the identity, so its program reads it, and what that prints is an id or nothing.
 name_agent() {
     named=$(sed -n 's/^PLANASONIX_AGENT_ID=//p' "$conf")
-    is=$(sed -n 's/.*"agent_id": *"\([^"]*\)".*/\1/p' "$state/identity.json" | head -n 1)
-    if [ -z "$named" ] || [ -z "$is" ] || [ "$named" = "$is" ]; then
+    is=$(as_user "$agent" identity </dev/null) || is=
+    if ! is_agent_id "$is"; then
+        warn "cannot read which agent this host is (planasonix-agent identity): $conf still names ${named:-none}"
+        return 0
+    fi
+    if [ -z "$named" ] || [ "$named" = "$is" ]; then
         return 0
     fi
     cp -p "$conf" "$conf.new"
-    sed "s/^PLANASONIX_AGENT_ID=.*/PLANASONIX_AGENT_ID=$is/" "$conf" >"$conf.new"
+    while IFS= read -r line || [ -n "$line" ]; do
+        case $line in
+            PLANASONIX_AGENT_ID=*) line=PLANASONIX_AGENT_ID=$is ;;
+        esac
+        printf '%s\n' "$line"
+    done <"$conf" >"$conf.new"
     mv -f "$conf.new" "$conf"
     say "$conf names $is now"
     changed=yes
@@ -285,18 +330,19 @@ start_service() {
         launchctl bootstrap system "$plist"
     elif [ "$changed" = yes ]; then
         # What the agent said that ends now is no report of the one that starts.
-        rm -f "$home/runtime/agent.json"
+        # Members of the group write in this folder: its owner removes the file, or leaves it.
+        as_user rm -f "$home/runtime/agent.json" </dev/null || true
         launchctl kickstart -k "system/$label"
     fi
 }
 
 report() {
     waited=0
-    until "$agent" status >/dev/null 2>&1 || [ "$waited" -ge "$seconds_to_connect" ]; do
+    until as_user "$agent" status </dev/null >/dev/null 2>&1 || [ "$waited" -ge "$seconds_to_connect" ]; do
         sleep 1
         waited=$((waited + 1))
     done
-    if "$agent" status; then
+    if as_user "$agent" status </dev/null; then
         return 0
     fi
     if [ "$enrolled" = no ]; then

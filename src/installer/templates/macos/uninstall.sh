@@ -67,10 +67,32 @@ leave() {
     exit 1
 }
 
+# What outlived the service would keep its account in use.
+end_processes() {
+    ! id -u "$user" >/dev/null 2>&1 || pkill -KILL -u "$user" || true
+}
+
+# remove_folder PATH: other accounts write in it. The agent's program follows no link, nor one that takes a folder's
+# place while it works.
+remove_folder() {
+    if [ -L "$1" ]; then
+        rm -f "$1"
+    elif ! "$agent" remove-folders "$1" 2>/dev/null; then
+        # It does not run here: out of everybody's reach, then.
+        [ -d "$1" ] || return 0
+        aside=$(mktemp -d "${1%/*}/.planasonix-agent.XXXXXX")
+        mv "$1" "$aside/folder"
+        rm -rf "$aside"
+    fi
+}
+
 remove_files() {
     [ "$(readlink "$link" || true)" != "$agent" ] || rm -f "$link"
     rm -f "$plist" /Library/Logs/planasonix-agent.log
-    rm -rf "$home" '/Library/Logs/Planasonix Agent'
+    for folder in "$home/state" "$home/runtime" '/Library/Logs/Planasonix Agent'; do
+        remove_folder "$folder"
+    done
+    rm -rf "$home"
 }
 
 remove_user() {
@@ -83,6 +105,7 @@ main() {
     [ "$(id -u)" -eq 0 ] || { warn 'uninstalling needs root: run it with sudo'; exit 1; }
     stop_service
     leave
+    end_processes
     remove_files
     remove_user
     say 'the Planasonix agent is removed from this Mac'

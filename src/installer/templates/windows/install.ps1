@@ -94,8 +94,9 @@ function Assert-OfAdministrators([string] $Path) {
     }
 }
 
+# /l: of a link that took a folder's place meanwhile, the link itself is changed and not what it leads to.
 function Invoke-Icacls {
-    & icacls.exe @args /q | Out-Null
+    & icacls.exe @args /l /q | Out-Null
     if ($LASTEXITCODE -ne 0) { Stop-WithReason "cannot set who may use $($args[0])" }
 }
 
@@ -108,6 +109,13 @@ function Protect-Folder([string] $Path, [string[]] $Others) {
     }
     $grants = @('*S-1-5-18:(OI)(CI)F', '*S-1-5-32-544:(OI)(CI)F') + $Others
     Invoke-Icacls $Path /inheritance:r /grant:r @grants
+    Assert-OfAdministrators $Path
+}
+
+# Copy-Draft SOURCE TARGET: a new file beside the target. What is there under its name, left behind or planted, goes.
+function Copy-Draft([string] $Source, [string] $Target) {
+    if (Test-Path -LiteralPath "$Target.new") { [IO.File]::Delete("$Target.new") }
+    Copy-Item -LiteralPath $Source -Destination "$Target.new"
 }
 
 # Windows PowerShell takes what a program writes to standard error for an error, when run from afar.
@@ -119,7 +127,7 @@ function Invoke-Agent {
 # Written beside the old file and renamed over it. A running program cannot be replaced: hence the stop.
 function Copy-Program([string] $Source, [string] $Target) {
     if (Test-Same $Source $Target) { return }
-    Copy-Item -LiteralPath $Source -Destination "$Target.new" -Force
+    Copy-Draft $Source $Target
     # What Explorer unpacked bears a mark, with which the uninstaller would not run.
     Unblock-File -LiteralPath "$Target.new"
     if ($Target -eq $agent) { Stop-Service -Name $service -ErrorAction SilentlyContinue }
@@ -152,7 +160,7 @@ function Save-Proxy([string] $Draft) {
 function Copy-Configuration {
     $ours = Join-Path $PSScriptRoot 'agent.conf'
     if (-not (Test-Path -LiteralPath $conf)) {
-        Copy-Item -LiteralPath $ours -Destination "$conf.new" -Force
+        Copy-Draft $ours $conf
         Invoke-Icacls "$conf.new" /setowner '*S-1-5-32-544'
         Save-Proxy "$conf.new"
         Move-Item -LiteralPath "$conf.new" -Destination $conf
@@ -198,7 +206,7 @@ function Copy-Authorities {
     $own = Join-Path $data 'ca.pem'
     Assert-OfAdministrators $own
     if (-not (Test-Same $env:PLANASONIX_CA_FILE $own)) {
-        Copy-Item -LiteralPath $env:PLANASONIX_CA_FILE -Destination "$own.new" -Force
+        Copy-Draft $env:PLANASONIX_CA_FILE $own
         Invoke-Icacls "$own.new" /setowner '*S-1-5-32-544'
         Move-Item -LiteralPath "$own.new" -Destination $own -Force
         Write-Output "installed $own"
@@ -214,14 +222,29 @@ function Invoke-Enrollment([string] $Secret) {
     return $LASTEXITCODE -eq 0
 }
 
+# The service's account writes the identity: the program reads it, following no link, and what it prints is an agent's
+# id or nothing. PROGRAM is the bundle's or the installed one.
+function Get-AgentId([string] $Program) {
+    $ErrorActionPreference = 'Continue'
+    $printed = @(& $Program identity 2>$null)
+    if ($LASTEXITCODE -ne 0 -or $printed.Count -ne 1) { return '' }
+    $id = [string] $printed[0]
+    if ($id -cmatch '\Aagt_[0-9abcdefghjkmnpqrstvwxyz]{26}\z') { return $id }
+    return ''
+}
+
 # A machine that was registered anew is another agent than the one that its configuration names.
 function Update-AgentId {
-    $is = Select-String -LiteralPath $identity -Pattern '"agent_id": *"([^"]*)"' | Select-Object -First 1
+    $id = Get-AgentId $agent
+    if (-not $id) {
+        Write-Warning "cannot read which agent this machine is: $conf stays as it is"
+        return
+    }
     $named = Select-String -LiteralPath $conf -Pattern '^PLANASONIX_AGENT_ID=(.*)' | Select-Object -First 1
-    if (-not $is -or -not $named) { return }
-    $id = $is.Matches[0].Groups[1].Value
-    if ($named.Matches[0].Groups[1].Value.Trim() -eq $id) { return }
-    $text = [IO.File]::ReadAllText($conf) -replace '(?m)^PLANASONIX_AGENT_ID=[^\r\n]*', "PLANASONIX_AGENT_ID=$id"
+    if (-not $named -or $named.Matches[0].Groups[1].Value.Trim() -eq $id) { return }
+    # The id is put in as it is: no text that a replacement would read.
+    $line = [Text.RegularExpressions.MatchEvaluator] { "PLANASONIX_AGENT_ID=$id" }
+    $text = [regex]::Replace([IO.File]::ReadAllText($conf), '(?m)^PLANASONIX_AGENT_ID=[^\r\n]*', $line)
     [IO.File]::WriteAllText($conf, $text)
     Write-Output "$conf names $id now"
     $script:restart = $true
@@ -251,14 +274,12 @@ if ($env:PLANASONIX_CA_FILE -and -not (Test-Path -LiteralPath $env:PLANASONIX_CA
 }
 $version = & $binary --version
 if ($LASTEXITCODE -ne 0) { Stop-WithReason 'the agent in the bundle does not run on this machine' }
-$identity = Join-Path $state 'identity.json'
-$known = (Test-Path -LiteralPath $identity) -and (Select-String -LiteralPath $identity -Pattern '"credential": *"' -Quiet)
+$folders = $state, (Join-Path $data 'runtime'), (Join-Path $data 'logs')
+foreach ($path in @($data, $conf) + $folders) { Assert-OfAdministrators $path }
+$known = [bool] (Get-AgentId $binary)
 if (-not $secret -and -not $known) {
     Stop-WithReason 'this machine is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give -TokenFile FILE'
 }
-
-$folders = $state, (Join-Path $data 'runtime'), (Join-Path $data 'logs')
-foreach ($path in @($data, $conf) + $folders) { Assert-OfAdministrators $path }
 
 Write-Output "installing $version"
 if (-not (Test-Path -LiteralPath $programs)) { New-Item -ItemType Directory -Path $programs | Out-Null }

@@ -59,9 +59,16 @@ if ($there) {
     & sc.exe delete $service | Out-Null
     if ($LASTEXITCODE -ne 0) { throw "sc.exe delete failed with $LASTEXITCODE" }
 }
+# Other accounts write in what the agent shares with them. The agent's program follows no link there, nor one that
+# takes a folder's place while it works.
+foreach ($name in 'state', 'runtime', 'logs') {
+    $folder = Join-Path $data $name
+    if ((Test-Path -LiteralPath $agent) -and (Test-Path -LiteralPath $folder)) {
+        Invoke-Agent remove-folders $folder | Out-Host
+    }
+}
 foreach ($folder in $programs, $data) {
-    # The program stays locked for a moment after its end, and while a virus scanner reads it. The folder of the
-    # runtimes may hold links that others made: this follows none.
+    # The program stays locked for a moment after its end, and while a virus scanner reads it. This follows no link.
     for ($tried = 1; Test-Path -LiteralPath $folder; $tried++) {
         try {
             [IO.Directory]::Delete($folder, $true)

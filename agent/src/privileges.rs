@@ -1,0 +1,54 @@
+//! Commands that root runs give root's rights up before they touch the agent's folders.
+//!
+//! The state folder belongs to the service's user, which may have put anything there. What root does in it as that
+//! user can harm nobody else.
+
+#[cfg(unix)]
+use std::{fs, path::Path};
+use std::{io, path::PathBuf};
+
+/// Why a command of root does not go on.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {reason}", path.display())]
+pub struct Refused {
+    path: PathBuf,
+    reason: io::Error,
+}
+
+/// Makes a process of root a process of the owner of `folder`, for good. Does nothing for other users, and where the
+/// folder is absent or root's own. A folder that is a link is refused: it names no owner to trust.
+#[cfg(unix)]
+pub fn become_owner_of(folder: &Path) -> Result<(), Refused> {
+    use std::os::unix::fs::MetadataExt;
+
+    use nix::unistd::{Gid, Uid, geteuid, setgid, setuid};
+
+    if !geteuid().is_root() {
+        return Ok(());
+    }
+    let refused = |reason| Refused { path: folder.to_owned(), reason };
+    let about = match fs::symlink_metadata(folder) {
+        Ok(about) => about,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(refused(error)),
+    };
+    if !about.is_dir() {
+        let reason = "not a folder but a link or a file: look at what is there, then move it away";
+        return Err(refused(io::Error::new(io::ErrorKind::InvalidInput, reason)));
+    }
+    if about.uid() == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(about.uid()), Gid::from_raw(about.gid()));
+    // No safe interface changes the other groups on macOS: there they stay.
+    #[cfg(not(target_os = "macos"))]
+    nix::unistd::setgroups(&[gid]).map_err(|error| refused(error.into()))?;
+    setgid(gid).map_err(|error| refused(error.into()))?;
+    setuid(uid).map_err(|error| refused(error.into()))
+}
+
+/// Windows: an administrator cannot become a service's account. Files are opened without following links there.
+#[cfg(not(unix))]
+pub fn become_owner_of(_: &std::path::Path) -> Result<(), Refused> {
+    Ok(())
+}
