@@ -236,18 +236,6 @@ mod tests {
     }
 
     #[test]
-    fn status_files_beyond_the_limit_are_left_out() {
-        let folder = tempfile::tempdir().unwrap();
-        for number in 0..200 {
-            let name = format!("{number:03}.status.json");
-            fs::write(folder.path().join(name), r#"{"active_jobs": 1}"#).unwrap();
-        }
-        let totals = Folder::new(folder.path()).totals(clock::file_time());
-        assert_eq!(totals.active_jobs, 64);
-        assert_eq!(reporting(folder.path()).unwrap().len(), 64);
-    }
-
-    #[test]
     fn a_status_larger_than_64_kib_is_left_out() {
         let large = format!(r#"{{"active_jobs": 1}}{}"#, " ".repeat(65_536));
         let folder = folder_with(&[("large.status.json", &large)]);

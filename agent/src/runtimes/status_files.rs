@@ -84,6 +84,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn status_files_beyond_the_limit_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        for number in 0..200 {
+            fs::write(folder.path().join(format!("{number:03}.status.json")), "{}").unwrap();
+        }
+        let found = status_files(folder.path()).unwrap();
+        assert_eq!((found.paths.len(), found.more, found.crowded), (64, 136, false));
+        assert_eq!(name_of(&found.paths[63]), "063");
+    }
+
+    #[test]
     fn a_folder_with_many_entries_is_looked_at_in_part() {
         let folder = tempfile::tempdir().unwrap();
         for number in 0..MAX_ENTRIES + 10 {

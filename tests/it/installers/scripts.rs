@@ -20,7 +20,7 @@ const OTHER: &str = "agt_01jq8x5g2m4n6p8r0s2t4v6w8z";
 const RECORDER: &str = r#"echo "${0##*/} $*" >>"@/calls""#;
 
 /// Stand-ins by name, `@` is the test's folder.
-const PROGRAMS: [(&str, &str); 9] = [
+const PROGRAMS: [(&str, &str); 10] = [
     ("id", "case \"$*\" in -u) echo 0 ;; *) echo 3999999 ;; esac"),
     ("uname", "case ${1-} in -s) cat '@/system' ;; *) echo x86_64 ;; esac"),
     // Options first, as both are called; then the program.
@@ -36,11 +36,11 @@ const PROGRAMS: [(&str, &str); 9] = [
     ("stat", "if [ \"$1\" = -f ]; then echo other; else exec /usr/bin/stat \"$@\"; fi"),
     ("launchctl", "echo \"launchctl $*\" >>'@/calls'\n[ \"$1\" != print ]"),
     ("sysctl", "echo 0"),
-    ("dscl", "exit 1"),
+    ("dscl", "[ \"$2\" != -read ]"),
+    ("xattr", ":"),
 ];
 
-const RECORDED: [&str; 8] =
-    ["chown", "chgrp", "userdel", "groupdel", "update-rc.d", "systemctl", "xattr", "pkill"];
+const RECORDED: [&str; 7] = ["chown", "chgrp", "userdel", "groupdel", "update-rc.d", "systemctl", "pkill"];
 
 /// The agent's program. `remove-folders` is one that it does not know, so the script has to do without.
 const AGENT: &str = "#!/bin/sh
