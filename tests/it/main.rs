@@ -29,8 +29,9 @@ mod cli;
 #[cfg(test)]
 mod contract;
 #[cfg(test)]
-mod cors;
+mod core_dumps;
 #[cfg(test)]
+mod cors;
 mod crash;
 #[cfg(test)]
 mod dev_postgres;
