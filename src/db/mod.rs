@@ -35,6 +35,7 @@ struct Lanes {
     writes: Lane,
     barring: Lane,
     background: Lane,
+    probe: Lane,
     options: PgConnectOptions,
 }
 
@@ -63,6 +64,7 @@ impl Db {
             writes: lane("writes", sizes.writes),
             barring: lane("barring", 1),
             background: lane("background", 1),
+            probe: lane("probe", 1),
             options,
         }))
     }
@@ -92,6 +94,12 @@ impl Db {
         &self.0.background
     }
 
+    /// For the readiness check alone. Behind the background tasks it would wait for statements of up to 1.5 s, and
+    /// report a database as unreachable that is only busy.
+    pub fn probe(&self) -> &Lane {
+        &self.0.probe
+    }
+
     /// How to connect, for the one connection that carries the heartbeats.
     pub fn options(&self) -> &PgConnectOptions {
         &self.0.options
@@ -99,7 +107,7 @@ impl Db {
 
     /// Gives every connection back.
     pub async fn close(&self) {
-        for lane in [&self.0.reads, &self.0.writes, &self.0.barring, &self.0.background] {
+        for lane in [&self.0.reads, &self.0.writes, &self.0.barring, &self.0.background, &self.0.probe] {
             lane.close().await;
         }
     }

@@ -85,7 +85,7 @@ impl Db {
     /// # Errors
     /// Only those of the database.
     pub async fn check_schema(&self, budget: &Budget) -> Result<Result<(), Mismatch>> {
-        self.reads()
+        self.probe()
             .run("check_schema", budget, |mut connection| async move { look(&mut connection).await })
             .await
     }

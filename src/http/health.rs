@@ -6,7 +6,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{App, answer::Answer, error::Problem};
-use crate::{db::Budget, domain::Error};
+use crate::domain::Error;
 
 /// A plain yes.
 #[derive(Debug, Serialize, ToSchema)]
@@ -29,8 +29,9 @@ pub async fn livez() -> Answer<Data<Probe>> {
 
 /// Is the service ready
 ///
-/// Ready means: the database is reachable, its schema is one that this program serves, and the process is not
-/// about to stop, as it is when a background task has died.
+/// Ready means: the start-up is complete, the database is reachable, its schema is one that this program serves,
+/// and the process is not about to stop, as it is when a background task has failed. What the database said is
+/// shared by all probes for one second. The message of a 503 names the reason.
 #[utoipa::path(
     get, path = "/readyz", operation_id = "readyz", tag = "operation",
     responses((status = 200, description = "Requests are welcome", body = Data<Probe>)),
@@ -39,7 +40,6 @@ pub async fn readyz(State(app): State<App>) -> Result<Answer<Data<Probe>>, Probl
     if app.stopping.is_cancelled() {
         return Err(Error::Unavailable("the process is about to stop".into()).into());
     }
-    let schema = app.db.check_schema(&Budget::default()).await?;
-    schema.map_err(|mismatch| Problem::unavailable(mismatch.to_string()))?;
+    app.readiness.check().await?;
     Ok(Answer::ok(OK))
 }

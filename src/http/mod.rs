@@ -16,6 +16,7 @@ pub mod limits;
 pub mod metrics;
 pub mod openapi;
 pub mod partial;
+pub mod readiness;
 pub mod remote_ip;
 pub mod server;
 
@@ -37,6 +38,7 @@ use self::{
     error::Problem,
     limits::{Limits, Rates},
     openapi::Document,
+    readiness::Readiness,
     remote_ip::Proxies,
 };
 use crate::{
@@ -78,6 +80,8 @@ pub struct Parts {
     pub fleet: Arc<FleetSize>,
     /// Cancelled when the process is about to stop.
     pub stopping: CancellationToken,
+    /// Whether the database can be used.
+    pub readiness: Readiness,
     /// What is remembered of API keys.
     pub keyring: Keyring,
     /// What callers have left of their allowances.
