@@ -13,6 +13,9 @@ use super::{
 };
 use crate::domain::{Error, page::PageSize};
 
+/// Spare capacity below this is not worth a copy.
+const SPARE_BYTES: usize = 4 * 1024;
+
 /// A JSON body with its status and headers.
 pub struct Answer<T> {
     status: StatusCode,
@@ -62,10 +65,14 @@ impl<T> Answer<T> {
 
 impl<T: Serialize> IntoResponse for Answer<T> {
     fn into_response(self) -> Response {
-        let body = match serde_json::to_vec(&self.body) {
+        let mut body = match serde_json::to_vec(&self.body) {
             Ok(body) => body,
             Err(error) => return Problem::from(Error::Internal(error.into())).into_response(),
         };
+        // Text grows by doubling, and a caller who does not read would keep the spare half too.
+        if body.capacity() - body.len() > SPARE_BYTES {
+            body.shrink_to_fit();
+        }
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

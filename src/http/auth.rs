@@ -25,6 +25,7 @@ use super::{
     App,
     error::Problem,
     extract::{AgentPath, RemoteIp},
+    response_budget::AnswerOwner,
 };
 use crate::{
     db::{Budget, Workspace},
@@ -63,11 +64,17 @@ impl Presented {
     }
 }
 
-/// Reads the presented credential's form. Asks no database and refuses nothing.
+/// Reads the presented credential's form. Asks no database and refuses nothing. What an API key is answered
+/// counts against its budget until it is read.
 pub async fn identify(mut request: Request, next: Next) -> Response {
     let presented = presented(request.headers()).unwrap_or(Presented::Nothing);
+    let owner = matches!(presented, Presented::ApiKey(_)).then(|| AnswerOwner::attach(&mut request));
     request.extensions_mut().insert(presented);
-    next.run(request).await
+    let response = next.run(request).await;
+    match owner {
+        Some(owner) => owner.count(response),
+        None => response,
+    }
 }
 
 fn presented(headers: &HeaderMap) -> Option<Presented> {
@@ -198,6 +205,7 @@ async fn authorise(parts: &Parts, app: &App, needed: Scope) -> Result<Writer, Er
     })
     .await?;
     app.limits.charge_key(id, stored.workspace, &parts.extensions)?;
+    AnswerOwner::note(&parts.extensions, &app.responses, id, stored.workspace);
     if !stored.scopes.iter().any(|held| allows(*held, needed)) {
         return Err(Error::InsufficientScope(needed));
     }

@@ -18,6 +18,7 @@ pub mod openapi;
 pub mod partial;
 pub mod readiness;
 pub mod remote_ip;
+pub mod response_budget;
 pub mod server;
 
 use std::{ops::Deref, sync::Arc};
@@ -40,6 +41,7 @@ use self::{
     openapi::Document,
     readiness::Readiness,
     remote_ip::Proxies,
+    response_budget::ResponseBudget,
 };
 use crate::{
     api_keys::keyring::Keyring,
@@ -80,6 +82,8 @@ pub struct Parts {
     pub fleet: Arc<FleetSize>,
     /// Cancelled when the process is about to stop.
     pub stopping: CancellationToken,
+    /// Memory of large answers that were not read yet.
+    pub responses: ResponseBudget,
     /// Whether the database can be used.
     pub readiness: Readiness,
     /// What is remembered of API keys.

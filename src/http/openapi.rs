@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use axum::{
     Extension,
+    body::Bytes,
     http::{HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
@@ -74,10 +75,10 @@ pub fn preamble() -> openapi::OpenApi {
 
 /// The finished document, as text.
 pub struct Document {
-    /// As JSON.
-    pub json: String,
+    /// As JSON. Shared by all answers, so that an unread one holds no copy.
+    pub json: Bytes,
     /// As YAML.
-    pub yaml: String,
+    pub yaml: Bytes,
 }
 
 impl Document {
@@ -94,8 +95,8 @@ impl Document {
         headers::describe(components);
         // Every part of the document is data of ours that has a text in both forms.
         Self {
-            json: document.to_pretty_json().unwrap_or_default(),
-            yaml: document.to_yaml().unwrap_or_default(),
+            json: document.to_pretty_json().unwrap_or_default().into(),
+            yaml: document.to_yaml().unwrap_or_default().into(),
         }
     }
 }
@@ -232,7 +233,7 @@ fn refusals_of_its_own(operation: &Operation) -> (Vec<&'static str>, Vec<&'stati
     responses((status = 200, description = "The OpenAPI document", content_type = "application/json", body = Object)),
 )]
 pub async fn json(Extension(document): Extension<Arc<Document>>) -> Response {
-    text(&document.json, "application/json")
+    text(document.json.clone(), "application/json")
 }
 
 /// This document, as YAML
@@ -241,9 +242,9 @@ pub async fn json(Extension(document): Extension<Arc<Document>>) -> Response {
     responses((status = 200, description = "The OpenAPI document", content_type = "application/yaml", body = Object)),
 )]
 pub async fn yaml(Extension(document): Extension<Arc<Document>>) -> Response {
-    text(&document.yaml, "application/yaml")
+    text(document.yaml.clone(), "application/yaml")
 }
 
-fn text(text: &str, media_type: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], text.to_owned()).into_response()
+fn text(text: Bytes, media_type: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], text).into_response()
 }

@@ -1,3 +1,5 @@
+use std::future::ready;
+
 use axum::{
     body::{Body, Bytes},
     extract::State,
@@ -21,17 +23,22 @@ use crate::{
         cursor::{self, Fingerprint},
         error::Problem,
         extract::Params,
+        response_budget::Streamed,
     },
 };
 
 const MOST: u32 = 1_000;
-/// Rows fetched at once while the whole view is streamed.
-const CHUNK: usize = 1_000;
+/// Upper bound of a chunk's rows. A row has at most 1.7 KB (a label of 255 characters, each escaped as six bytes).
+const CHUNK_BYTES: usize = 63 * 1024;
+/// Most rows of one fetch: 400 of 140 bytes, as they usually are, make one chunk.
+const MAX_ROWS: usize = 400;
+const OPENING: &[u8] = br#"{"data":["#;
 
 /// List currently connected agents
 ///
 /// Agents whose last heartbeat is younger than the window (two minutes unless configured). Without `limit`
-/// and `cursor` the answer holds every connected agent.
+/// and `cursor` the answer holds every connected agent. A key may have 8 such streams open at once, and its
+/// workspace 16; the next one is refused with 429 until an earlier one was read.
 #[utoipa::path(
     get, path = "/api/agents/connected", operation_id = "listConnectedAgents", tag = "agents",
     security(("apiKey" = ["agents:read"])),
@@ -69,44 +76,86 @@ async fn fetch(
         .await
 }
 
-/// Streams the whole view chunk by chunk, in constant memory and without holding a connection meanwhile.
-/// The first chunk is fetched before the answer starts, so a database that is away is still told as such;
-/// if it goes away later, the answer breaks off.
+/// Streams the whole view. The first chunk is made before the answer starts, so a database that is away is still
+/// an error in the envelope; if it goes away later, the answer breaks off.
 async fn stream_all(workspace: Workspace, rhythm: Rhythm) -> Result<Response> {
-    let first = fetch(&workspace, rhythm, None, CHUNK).await?;
-    let chunks = stream::try_unfold(Some(first), move |rows| {
-        let workspace = workspace.fresh();
-        async move {
-            let Some(rows) = rows else { return Ok(None) };
-            let after = rows.last().map(|row| row.id);
-            let next = if rows.len() == CHUNK {
-                let next = fetch(&workspace, rhythm, after, CHUNK).await?;
-                if next.is_empty() { None } else { Some(next) }
-            } else {
-                None
-            };
-            let text = text(&rows, next.is_some())?;
-            Ok::<_, Error>(Some((text, next)))
-        }
-    });
-    let opening = stream::once(async { Ok(Bytes::from_static(br#"{"data":["#)) });
-    let closing = stream::once(async { closing() });
-    let body = Body::from_stream(opening.chain(chunks).chain(closing));
-    Ok(([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response())
-}
-
-/// Rows as the elements of a JSON list, with a comma behind them if more follow.
-fn text(rows: &[ConnectedAgent], more: bool) -> Result<Bytes> {
-    let list = serde_json::to_string(rows).map_err(|error| Error::Internal(error.into()))?;
-    let mut text = list.trim_start_matches('[').trim_end_matches(']').to_owned();
-    if more {
-        text.push(',');
+    let mut view = WholeView { workspace, rhythm, after: None, limit: MAX_ROWS, position: Position::Start };
+    let first = view.next_chunk().await?.unwrap_or_default();
+    let json = [(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))];
+    if view.position == Position::End {
+        return Ok((json, first).into_response());
     }
-    Ok(text.into())
+    let rest = stream::try_unfold(view, |mut view| async move {
+        let chunk = view.next_chunk().await?;
+        Ok::<_, Error>(chunk.map(|chunk| (chunk, view)))
+    });
+    let body = Body::from_stream(stream::once(ready(Ok(first))).chain(rest));
+    let mut response = (json, body).into_response();
+    response.extensions_mut().insert(Streamed);
+    Ok(response)
 }
 
-fn closing() -> Result<Bytes> {
-    let meta = Meta { page: PageMeta { limit: None, cursor: None } };
-    let meta = serde_json::to_string(&meta).map_err(|error| Error::Internal(error.into()))?;
-    Ok(format!(r#"],"meta":{meta}}}"#).into())
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Position {
+    Start,
+    Within,
+    End,
+}
+
+/// What is still to be sent of the whole view. Between two chunks it holds no row and no connection.
+struct WholeView {
+    workspace: Workspace,
+    rhythm: Rhythm,
+    after: Option<AgentId>,
+    limit: usize,
+    position: Position,
+}
+
+impl WholeView {
+    /// Fetches and renders the next rows; called when the connection has room for them. `None` after the last.
+    async fn next_chunk(&mut self) -> Result<Option<Bytes>> {
+        if self.position == Position::End {
+            return Ok(None);
+        }
+        let rows = fetch(&self.workspace.fresh(), self.rhythm, self.after, self.limit).await?;
+        let mut text = Vec::new();
+        let mut separator: &[u8] = if self.position == Position::Start { OPENING } else { b"," };
+        let mut taken = 0;
+        for row in &rows {
+            let end = text.len();
+            text.extend_from_slice(separator);
+            serde_json::to_writer(&mut text, row).map_err(internal)?;
+            if text.len() > CHUNK_BYTES && taken > 0 {
+                text.truncate(end);
+                break;
+            }
+            (separator, taken) = (b",", taken + 1);
+            self.after = Some(row.id);
+        }
+        self.advance(taken, rows.len(), &mut text)?;
+        text.shrink_to_fit();
+        Ok(Some(text.into()))
+    }
+
+    /// Rows that did not fit are fetched again with the next chunk, so it asks for as many as fitted in this one.
+    fn advance(&mut self, taken: usize, fetched: usize, text: &mut Vec<u8>) -> Result<()> {
+        if taken == fetched && fetched < self.limit {
+            if taken == 0 && self.position == Position::Start {
+                text.extend_from_slice(OPENING);
+            }
+            text.extend_from_slice(b"],\"meta\":");
+            let meta = Meta { page: PageMeta { limit: None, cursor: None } };
+            serde_json::to_writer(&mut *text, &meta).map_err(internal)?;
+            text.push(b'}');
+            self.position = Position::End;
+        } else {
+            self.limit = if taken < fetched { taken } else { (self.limit * 2).min(MAX_ROWS) };
+            self.position = Position::Within;
+        }
+        Ok(())
+    }
+}
+
+fn internal(error: serde_json::Error) -> Error {
+    Error::Internal(error.into())
 }
