@@ -22,7 +22,10 @@ use crate::{
     db::{Db, LaneSizes, fleet::BeatRules},
     domain::presence::Rhythm,
     enrollment::Lives,
-    http::{self, Admission, App, Parts, limits::Limits, readiness::Readiness, response_budget::ResponseBudget, server},
+    http::{
+        Admission, App, Parts, limits::Limits, readiness::Readiness, response_budget::ResponseBudget, router,
+        server, startup::StartupGate,
+    },
     installer::Installers,
     presence::{FleetSize, Presence},
     tasks::{Supervisor, census::Census, prune::Prune, reaper::Reaper, timer::every},
@@ -56,11 +59,55 @@ pub struct Settings {
     pub installers: Installers,
 }
 
+/// The HTTP server, from the moment at which the process listens: until a [`Service`] takes it over, `/livez`
+/// answers and everything else is a 503 that says why.
+pub struct HttpServer {
+    gate: StartupGate,
+    handle: Handle<SocketAddr>,
+    task: JoinHandle<io::Result<()>>,
+}
+
+impl HttpServer {
+    /// Starts answering.
+    pub fn start(listener: TcpListener, settings: &Settings) -> Self {
+        let (gate, handle) = (StartupGate::new(&settings.admission.origins), Handle::new());
+        let task = tokio::spawn(server::serve(gate.clone(), listener, handle.clone()));
+        Self { gate, handle, task }
+    }
+
+    /// Where the start-up notes what it waits for.
+    pub fn gate(&self) -> StartupGate {
+        self.gate.clone()
+    }
+
+    /// Runs the start-up to its end. `None` when the process is asked to stop first: the start-up is dropped
+    /// where it stands, and with it its connections to the database.
+    ///
+    /// # Errors
+    /// The start-up failed, or the listener broke.
+    pub async fn prepare<T, E: From<io::Error>>(
+        &mut self,
+        stop: impl Future<Output = ()>,
+        start_up: impl Future<Output = Result<T, E>>,
+    ) -> Result<Option<T>, E> {
+        tokio::select! {
+            () = stop => {
+                tracing::info!("stopping before the start-up was complete");
+                Ok(None)
+            }
+            result = start_up => result.map(Some),
+            ended = &mut self.task => {
+                ended.map_err(join_error)??;
+                Err(io::Error::other("the listener ended").into())
+            }
+        }
+    }
+}
+
 /// A running control plane.
 pub struct Service {
     db: Db,
-    handle: Handle<SocketAddr>,
-    server: JoinHandle<io::Result<()>>,
+    http: HttpServer,
     supervisor: Supervisor,
     stopping: CancellationToken,
     tasks_stop: CancellationToken,
@@ -68,8 +115,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts serving. The schema was checked before.
+    /// Starts serving on a listener. The schema was checked before.
     pub fn start(options: PgConnectOptions, listener: TcpListener, settings: Settings) -> Self {
+        Self::start_on(HttpServer::start(listener, &settings), options, settings)
+    }
+
+    /// Starts serving on a server that answered probes meanwhile.
+    pub fn start_on(http: HttpServer, options: PgConnectOptions, settings: Settings) -> Self {
         let db = Db::new(options, settings.lanes);
         let Rhythm { window, min_interval, .. } = settings.rhythm;
         let rules = BeatRules { window, min_interval };
@@ -107,9 +159,8 @@ impl Service {
             origins,
             installers: settings.installers,
         });
-        let handle = Handle::new();
-        let server = tokio::spawn(server::serve(http::router(app), listener, handle.clone()));
-        Self { db, handle, server, supervisor, stopping, tasks_stop, shutdown_delay: settings.shutdown_delay }
+        http.gate.open(router(app));
+        Self { db, http, supervisor, stopping, tasks_stop, shutdown_delay: settings.shutdown_delay }
     }
 
     /// Serves until asked to stop or until something it cannot do without has died; then drains.
@@ -123,7 +174,7 @@ impl Service {
                 self.drain().await?;
                 Err(io::Error::other("a background task died; the log says which"))
             }
-            ended = &mut self.server => ended.map_err(join_error)?,
+            ended = &mut self.http.task => ended.map_err(join_error)?,
         }
     }
 
@@ -134,8 +185,8 @@ impl Service {
         tracing::info!("stopping");
         self.stopping.cancel();
         sleep(self.shutdown_delay).await;
-        self.handle.graceful_shutdown(Some(deadline.saturating_duration_since(Instant::now())));
-        let served = timeout_at(deadline + SETTLE, self.server).await;
+        self.http.handle.graceful_shutdown(Some(deadline.saturating_duration_since(Instant::now())));
+        let served = timeout_at(deadline + SETTLE, self.http.task).await;
         self.tasks_stop.cancel();
         if timeout(SETTLE, self.supervisor.join()).await.is_err() {
             tracing::warn!("what was still under way was cut");

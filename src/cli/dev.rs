@@ -6,6 +6,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::Path,
+    pin::pin,
     str::FromStr,
     sync::Arc,
 };
@@ -30,8 +31,9 @@ use crate::{
         credential::{ApiKey, Plain},
         page::PageSize,
     },
+    http::startup::{Phase, StartupGate},
     installer::PublicUrl,
-    lifecycle::{Service, stop_signal},
+    lifecycle::{HttpServer, Service, stop_signal},
 };
 
 const WORKSPACE: &str = "dev";
@@ -43,23 +45,39 @@ const MAX_CONNECTIONS: u16 = 100;
 /// # Errors
 /// What stands in the way, in one text.
 pub async fn run(args: DevArgs) -> Result<(), Failure> {
+    // First, as for `serve`.
+    let mut stop = pin!(stop_signal()?);
     let data_dir = args
         .data_dir()
         .ok_or_else(|| Failure::new("there is no home folder to keep data in; name one with --data-dir"))?;
     let listener = bind("--listen", args.listen)?;
     serve_metrics(&args.metrics)?;
     let _lock = lock(&data_dir)?;
-    let (_cluster, options) = database(&args, &data_dir).await?;
-    schema::migrate(&options).await?;
-    let key = workspace_and_key(&options, &data_dir.join("api-key")).await?;
     let address = listener.local_addr()?;
-    let mut settings = settings(&args.agents, args.admission, args.shutdown_delay)?;
+    let mut settings = settings(&args.agents, args.admission.clone(), args.shutdown_delay)?;
+    let mut http = HttpServer::start(listener, &settings);
+    let prepared = http.prepare(stop.as_mut(), prepare(&args, &data_dir, http.gate())).await?;
+    let Some((_cluster, options, key)) = prepared else { return Ok(()) };
     let (installers, _build) = for_dev(args.installers, own_url(address)?)?;
     settings.installers = installers;
-    let stop = stop_signal()?;
-    let service = Service::start(options, listener, settings);
+    let service = Service::start_on(http, options, settings);
     output::line(&welcome(address, &key, &data_dir))?;
     Ok(service.run(stop).await?)
+}
+
+/// Starts the private Postgres, brings its schema up, and makes the workspace and its key if they are missing.
+async fn prepare(
+    args: &DevArgs,
+    data_dir: &Path,
+    gate: StartupGate,
+) -> Result<(Option<Cluster>, PgConnectOptions, String), Failure> {
+    gate.enter(Phase::StartingPostgres);
+    let (cluster, options) = database(args, data_dir).await?;
+    gate.enter(Phase::Migrating);
+    schema::migrate(&options).await?;
+    gate.enter(Phase::Preparing);
+    let key = workspace_and_key(&options, &data_dir.join("api-key")).await?;
+    Ok((cluster, options, key))
 }
 
 /// Where this host reaches an address of its own.

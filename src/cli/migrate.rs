@@ -8,14 +8,22 @@ use super::{failure::Failure, output};
 use crate::{
     config::Database,
     db::{Db, LaneSizes, schema},
+    lifecycle::stop_signal,
 };
 
 /// Brings the schema up to this program's.
 ///
 /// # Errors
-/// The database is away, or a migration failed.
+/// The database is away, a migration failed, or the process was asked to stop: whoever started it must not take
+/// the schema for migrated.
 pub async fn run(database: &Database) -> Result<(), Failure> {
-    schema::migrate(&options(database)?).await?;
+    // First, so that it ends the process also as process 1, whose signals have no default action.
+    let stop = stop_signal()?;
+    let options = options(database)?;
+    tokio::select! {
+        migrated = schema::migrate(&options) => migrated?,
+        () = stop => return Err(Failure::new("stopped while migrating; run `planasonix migrate` again")),
+    }
     Ok(output::line(&format!("the schema is at version {}", schema::needed_version()))?)
 }
 

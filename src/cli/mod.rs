@@ -29,7 +29,7 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
     }
     telemetry::start(&cli.logs).map_err(|error| Failure::new(format!("--log: {error}")))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         match cli.command {
             Command::Dev(args) => dev::run(args).await,
             Command::Serve(args) => serve::run(args).await,
@@ -40,5 +40,8 @@ pub fn run(cli: Cli) -> Result<(), Failure> {
             Command::Healthcheck(args) => healthcheck::run(&args),
             Command::PostgresGuard(_) => Ok(()),
         }
-    })
+    });
+    // A blocking call that a stopped start-up left behind, such as waiting for `initdb`, must not delay the end.
+    runtime.shutdown_background();
+    result
 }

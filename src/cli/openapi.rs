@@ -10,5 +10,5 @@ use crate::{config::OpenapiArgs, http};
 pub fn run(args: &OpenapiArgs) -> Result<(), Failure> {
     let document = http::document();
     let text = if args.yaml { document.yaml } else { document.json };
-    Ok(output::line(String::from_utf8_lossy(&text).trim_end())?)
+    Ok(output::line(text.trim_end())?)
 }

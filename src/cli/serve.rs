@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    pin::pin,
     time::Duration,
 };
 
@@ -17,8 +18,9 @@ use crate::{
         schema::{self, Mismatch},
     },
     domain::Error,
+    http::startup::{Phase, StartupGate},
     installer::Installers,
-    lifecycle::{Service, Settings, raise_open_files, stop_signal},
+    lifecycle::{HttpServer, Service, Settings, raise_open_files, stop_signal},
     telemetry::exporter,
 };
 
@@ -33,22 +35,39 @@ const BACKLOG: i32 = 4_096;
 /// # Errors
 /// What stands in the way of a start, or what ended it.
 pub async fn run(args: ServeArgs) -> Result<(), Failure> {
+    // First, so that it ends the process whatever that waits for, also as process 1, whose signals have no
+    // default action.
+    let mut stop = pin!(stop_signal()?);
     let options = options(&args.database)?;
     let listener = bind("--listen", args.listen)?;
+    let address = listener.local_addr()?;
     serve_metrics(&args.metrics)?;
-    let before = await_schema(&options).await?;
-    if args.migrate {
-        schema::migrate(&options).await?;
-        schema::check(&options).await??;
+    let mut settings = settings(&args.agents, args.admission, args.shutdown_delay)?;
+    raise_open_files();
+    let mut http = HttpServer::start(listener, &settings);
+    let schema = prepare_schema(&options, args.migrate, http.gate());
+    if http.prepare(stop.as_mut(), schema).await?.is_none() {
+        return Ok(());
+    }
+    settings.installers = for_serve(args.installers)?;
+    let service = Service::start_on(http, options, settings);
+    tracing::info!(%address, "serving");
+    Ok(service.run(stop).await?)
+}
+
+/// Waits for the database, and migrates it if asked to.
+async fn prepare_schema(options: &PgConnectOptions, migrate: bool, gate: StartupGate) -> Result<(), Failure> {
+    gate.enter(Phase::WaitingForDatabase);
+    let before = await_schema(options).await?;
+    if migrate {
+        gate.enter(Phase::Migrating);
+        schema::migrate(options).await?;
+        schema::check(options).await??;
     } else {
         before?;
     }
-    let mut settings = settings(&args.agents, args.admission, args.shutdown_delay)?;
-    settings.installers = for_serve(args.installers)?;
-    raise_open_files();
-    let stop = stop_signal()?;
-    tracing::info!(address = %listener.local_addr()?, "serving");
-    Ok(Service::start(options, listener, settings).run(stop).await?)
+    gate.enter(Phase::Preparing);
+    Ok(())
 }
 
 /// What the flags say of a running control plane, its installers aside.

@@ -20,6 +20,7 @@ pub mod readiness;
 pub mod remote_ip;
 pub mod response_budget;
 pub mod server;
+pub mod startup;
 
 use std::{ops::Deref, sync::Arc};
 

@@ -75,10 +75,10 @@ pub fn preamble() -> openapi::OpenApi {
 
 /// The finished document, as text.
 pub struct Document {
-    /// As JSON. Shared by all answers, so that an unread one holds no copy.
-    pub json: Bytes,
+    /// As JSON.
+    pub json: String,
     /// As YAML.
-    pub yaml: Bytes,
+    pub yaml: String,
 }
 
 impl Document {
@@ -95,8 +95,8 @@ impl Document {
         headers::describe(components);
         // Every part of the document is data of ours that has a text in both forms.
         Self {
-            json: document.to_pretty_json().unwrap_or_default().into(),
-            yaml: document.to_yaml().unwrap_or_default().into(),
+            json: document.to_pretty_json().unwrap_or_default(),
+            yaml: document.to_yaml().unwrap_or_default(),
         }
     }
 }
@@ -233,7 +233,7 @@ fn refusals_of_its_own(operation: &Operation) -> (Vec<&'static str>, Vec<&'stati
     responses((status = 200, description = "The OpenAPI document", content_type = "application/json", body = Object)),
 )]
 pub async fn json(Extension(document): Extension<Arc<Document>>) -> Response {
-    text(document.json.clone(), "application/json")
+    text(Shared(document, |document| &document.json), "application/json")
 }
 
 /// This document, as YAML
@@ -242,9 +242,19 @@ pub async fn json(Extension(document): Extension<Arc<Document>>) -> Response {
     responses((status = 200, description = "The OpenAPI document", content_type = "application/yaml", body = Object)),
 )]
 pub async fn yaml(Extension(document): Extension<Arc<Document>>) -> Response {
-    text(document.yaml.clone(), "application/yaml")
+    text(Shared(document, |document| &document.yaml), "application/yaml")
 }
 
-fn text(text: Bytes, media_type: &'static str) -> Response {
-    ([(header::CONTENT_TYPE, HeaderValue::from_static(media_type))], text).into_response()
+/// One of the document's texts. All answers share it, so one that is not read holds no copy.
+struct Shared(Arc<Document>, fn(&Document) -> &str);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        (self.1)(&self.0).as_bytes()
+    }
+}
+
+fn text(text: Shared, media_type: &'static str) -> Response {
+    let media_type = HeaderValue::from_static(media_type);
+    ([(header::CONTENT_TYPE, media_type)], Bytes::from_owner(text)).into_response()
 }

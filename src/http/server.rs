@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, http::Request, response::Response};
+use axum::{ServiceExt, body::Body, http::Request, response::Response};
 use axum_server::{Handle, accept::Accept};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::{
@@ -27,6 +27,8 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 use tower::Service;
+
+use super::startup::StartupGate;
 
 const HEAD: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(75);
@@ -38,13 +40,14 @@ const BUFFER_BYTES: usize = 64 * 1024;
 ///
 /// # Errors
 /// The listener broke.
-pub async fn serve(router: Router, listener: TcpListener, handle: Handle<SocketAddr>) -> io::Result<()> {
+pub async fn serve(gate: StartupGate, listener: TcpListener, handle: Handle<SocketAddr>) -> io::Result<()> {
     let mut server = axum_server::from_tcp(listener)?
         .handle(handle)
         .acceptor(Acceptor(Arc::new(Semaphore::new(MOST_CONNECTIONS))))
         .http1_only();
     server.http_builder().http1().max_buf_size(BUFFER_BYTES);
-    server.serve(router.into_make_service_with_connect_info::<SocketAddr>()).await
+    let connections = ServiceExt::<Request<Body>>::into_make_service_with_connect_info::<SocketAddr>(gate);
+    server.serve(connections).await
 }
 
 /// Takes a connection if there is room, and watches over it.

@@ -7,6 +7,7 @@ mod healthcheck;
 mod keys;
 mod migrations;
 mod settings;
+mod startup;
 mod workspaces;
 
 use crate::support::{database::Database, program::Program};

@@ -66,6 +66,8 @@ mod proxies;
 #[cfg(test)]
 mod races;
 #[cfg(test)]
+mod readiness;
+#[cfg(test)]
 mod retention;
 #[cfg(test)]
 mod revoke_races;
@@ -75,5 +77,7 @@ mod rotation;
 mod secrets;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod unread;
 #[cfg(test)]
 mod whole_system;

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
 use planasonix::domain::credential::{Agent as Credential, ApiKey, Hashed, Plain};
-use planasonix_wire::{AgentId, ApiKeyId};
+use planasonix_wire::{AgentId, ApiKeyId, WorkspaceId};
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
@@ -110,6 +110,23 @@ impl Held {
         Self(connection)
     }
 
+    /// Makes everybody wait who asks which schema this is.
+    pub async fn schema_version(database: &PgConnectOptions) -> Self {
+        Self::table(database, "LOCK TABLE schema_support IN ACCESS EXCLUSIVE MODE").await
+    }
+
+    /// Makes migrations wait before the first statement of theirs.
+    pub async fn migrations(database: &PgConnectOptions) -> Self {
+        Self::table(database, "LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").await
+    }
+
+    async fn table(database: &PgConnectOptions, lock: &'static str) -> Self {
+        let mut connection = connect(database).await;
+        sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
+        sqlx::query(lock).execute(&mut connection).await.unwrap();
+        Self(connection)
+    }
+
     pub async fn let_go(self) {
         self.0.close().await.unwrap();
     }
@@ -139,6 +156,37 @@ pub async fn connected_agents(
     rows.into_iter()
         .map(|(agent, digest)| (AgentId::from_uuid(agent), Hashed::from_stored(&digest).unwrap()))
         .collect()
+}
+
+/// Adds connected agents to a workspace, all with one label.
+pub async fn connected_agents_of(
+    database: &PgConnectOptions,
+    workspace: WorkspaceId,
+    many: i32,
+    label: &str,
+) {
+    let make = "WITH agent AS (
+            INSERT INTO agents (workspace_id, label, label_key, platform, status)
+            SELECT $1, $2, 'key', 'linux', 'active' FROM generate_series(1, $3) RETURNING id, workspace_id
+        )
+        INSERT INTO agent_liveness (agent_id, workspace_id, credential, credential_expires_at, last_seen_at,
+                                    connected_since, remote_ip)
+        SELECT id, workspace_id, sha256(id::text::bytea), now() + interval '1 day', now(), now(), '192.0.2.1'
+        FROM agent";
+    let mut connection = connect(database).await;
+    sqlx::query("UPDATE control_plane SET alive_at = now()").execute(&mut connection).await.unwrap();
+    let make = sqlx::query(make).bind(workspace.uuid()).bind(label).bind(many);
+    make.execute(&mut connection).await.unwrap();
+}
+
+/// How many sessions of this database wait for a lock.
+pub async fn waiting_for_a_lock(database: &PgConnectOptions) -> i64 {
+    sqlx::query_scalar(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+    )
+    .fetch_one(&mut connect(database).await)
+    .await
+    .unwrap()
 }
 
 /// Lets Postgres count, as it does by itself now and then.
