@@ -29,7 +29,9 @@ use planasonix::{
         error::Problem,
         extract::{HEARTBEAT_BYTES, OptionalBody},
         limits::{self, Limits, Rates},
+        readiness::Readiness,
         remote_ip::Proxies,
+        response_budget::ResponseBudget,
         server,
     },
     installer::{Installers, binaries::in_folder},
@@ -133,6 +135,8 @@ fn one_update(options: PgConnectOptions, settings: Settings, connections: u32) -
     let (presence, _) =
         Presence::new(&db, BeatRules { window: settings.rhythm.window, min_interval: Duration::ZERO });
     let app = App::new(Parts {
+        readiness: Readiness::new(db.clone()),
+        responses: ResponseBudget::default(),
         db,
         presence,
         lives: settings.lives,

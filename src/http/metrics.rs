@@ -22,7 +22,7 @@ where
     R: Fn() -> String + Clone + Send + Sync + 'static,
 {
     let router = Router::new().route("/metrics", get(answer::<R>)).with_state(render);
-    server::serve(router.into(), listener, Handle::new()).await
+    server::serve(router, listener, Handle::new()).await
 }
 
 async fn answer<R: Fn() -> String>(State(render): State<R>) -> Response {

@@ -40,14 +40,18 @@ const BUFFER_BYTES: usize = 64 * 1024;
 ///
 /// # Errors
 /// The listener broke.
-pub async fn serve(gate: StartupGate, listener: TcpListener, handle: Handle<SocketAddr>) -> io::Result<()> {
+pub async fn serve(
+    service: impl Into<StartupGate>,
+    listener: TcpListener,
+    handle: Handle<SocketAddr>,
+) -> io::Result<()> {
     let mut server = axum_server::from_tcp(listener)?
         .handle(handle)
         .acceptor(Acceptor(Arc::new(Semaphore::new(MOST_CONNECTIONS))))
         .http1_only();
     server.http_builder().http1().max_buf_size(BUFFER_BYTES);
-    let connections = ServiceExt::<Request<Body>>::into_make_service_with_connect_info::<SocketAddr>(gate);
-    server.serve(connections).await
+    let gate: StartupGate = service.into();
+    server.serve(ServiceExt::<Request<Body>>::into_make_service_with_connect_info::<SocketAddr>(gate)).await
 }
 
 /// Takes a connection if there is room, and watches over it.
