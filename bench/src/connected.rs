@@ -49,7 +49,7 @@ pub async fn run(args: Args) -> Result<()> {
     let database = Database::start(&args.database).await?;
     let mut connection = database.connect().await?;
     let workspace = fill::workspace(&mut connection).await?;
-    fill::agents(&mut connection, workspace, args.agents).await?;
+    fill::agents(&mut connection, workspace, 0..args.agents).await?;
     fill::connect(&mut connection).await?;
     let key = fill::key(&database.options, workspace).await?;
     // Long enough that nobody falls silent meanwhile.

@@ -35,7 +35,8 @@ pub struct Args {
 /// A running Postgres with an empty database that has the schema.
 pub struct Database {
     cluster: Option<Cluster>,
-    folder: PathBuf,
+    /// Also holds the log of a server under test; removed at the end.
+    pub folder: PathBuf,
     /// For child processes.
     pub url: String,
     pub options: PgConnectOptions,
@@ -52,7 +53,15 @@ pub struct Table {
 }
 
 impl Database {
+    /// Starts Postgres with an empty database and applies the schema of the library that this program links.
     pub async fn start(args: &Args) -> Result<Self> {
+        let database = Self::start_empty(args).await?;
+        schema::migrate(&database.options).await?;
+        Ok(database)
+    }
+
+    /// Starts Postgres with a database that has no schema.
+    pub async fn start_empty(args: &Args) -> Result<Self> {
         let folder = args.data_dir.join(format!("planasonix-bench-{}", std::process::id()));
         let settings = Settings {
             dir: folder.clone(),
@@ -69,7 +78,6 @@ impl Database {
         admin.close().await?;
         let url = cluster.url("bench");
         let options = PgConnectOptions::from_str(&url)?;
-        schema::migrate(&options).await?;
         Ok(Self { cluster: Some(cluster), folder, url, options, postmaster })
     }
 

@@ -58,7 +58,7 @@ pub async fn run(args: Args) -> Result<()> {
     let database = Database::start(&args.database).await?;
     let mut connection = database.connect().await?;
     let workspace = fill::workspace(&mut connection).await?;
-    fill::agents(&mut connection, workspace, args.agents).await?;
+    fill::agents(&mut connection, workspace, 0..args.agents).await?;
     let server = Server::start("group-commit", &database.url, &[]).await?;
     let (mut quiet, mut flooded) = (Score::default(), Score::default());
     for round in 0..=args.rounds {

@@ -54,7 +54,7 @@ pub async fn run(args: Args) -> Result<()> {
     let database = Database::start(&args.database).await?;
     let mut connection = database.connect().await?;
     let workspace = fill::workspace(&mut connection).await?;
-    fill::agents(&mut connection, workspace, args.agents).await?;
+    fill::agents(&mut connection, workspace, 0..args.agents).await?;
     let mut servers = Vec::new();
     let more = ["--pool".to_owned(), args.pool.to_string()];
     for contender in CONTENDERS {

@@ -68,7 +68,7 @@ pub async fn run(args: Args) -> Result<()> {
     let database = Database::start(&args.database).await?;
     let mut connection = database.connect().await?;
     let workspace = fill::workspace(&mut connection).await?;
-    fill::agents(&mut connection, workspace, 1).await?;
+    fill::agents(&mut connection, workspace, 0..1).await?;
     let key = fill::key(&database.options, workspace).await?;
     let folder = Folder::with_program(args.megabytes)?;
     let agents = ["--agents-dir".to_owned(), folder.0.display().to_string()];

@@ -141,12 +141,12 @@ pub async fn run(args: Args) -> Result<()> {
 }
 
 /// A credential of this agent that was never issued.
-fn forged(number: u64, rng: &mut StdRng) -> (AgentId, Plain<Agent>) {
+pub fn forged(number: u64, rng: &mut StdRng) -> (AgentId, Plain<Agent>) {
     let (id, _) = fill::agent(number);
     (id, Plain::generate(rng, id.ulid()))
 }
 
-fn request((id, credential): (AgentId, Plain<Agent>)) -> Vec<u8> {
+pub fn request((id, credential): (AgentId, Plain<Agent>)) -> Vec<u8> {
     format!(
         "POST /api/agents/{id}/heartbeat HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {}\r\n\
          content-type: application/json\r\ncontent-length: {}\r\n\r\n{BODY}",

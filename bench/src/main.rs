@@ -3,6 +3,7 @@
 
 #![expect(unreachable_pub, reason = "a program exports nothing")]
 
+mod attack;
 mod connected;
 mod contenders;
 mod database;
@@ -12,6 +13,7 @@ mod heartbeat;
 mod installer;
 mod load;
 mod nginx;
+mod overload;
 mod process;
 mod reaper;
 mod report;
@@ -44,6 +46,12 @@ enum Command {
     Reaper(reaper::Args),
     /// Downloads of an agent's bundle, beside the same file from nginx
     Installer(installer::Args),
+    /// Attacks on the real program, and what a neighbour in another workspace notices
+    Attack(attack::Args),
+    /// Heartbeats beyond what the database takes
+    Overload(overload::Args),
+    #[command(hide = true)]
+    Act,
     #[command(hide = true)]
     Serve(contenders::Args),
     #[command(hide = true)]
@@ -69,7 +77,7 @@ fn run(command: Command) -> Result<()> {
         return Ok(guard_main(&args.into())?);
     }
     let mut runtime = match command {
-        Command::Load(_) => Builder::new_current_thread(),
+        Command::Load(_) | Command::Act => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
     };
     runtime.enable_all().build()?.block_on(async {
@@ -79,6 +87,9 @@ fn run(command: Command) -> Result<()> {
             Command::Connected(args) => connected::run(args).await,
             Command::Reaper(args) => reaper::run(args).await,
             Command::Installer(args) => installer::run(args).await,
+            Command::Attack(args) => attack::run(args).await,
+            Command::Overload(args) => overload::run(args).await,
+            Command::Act => attack::act().await,
             Command::Serve(args) => contenders::serve(args).await,
             Command::Load(args) => load::run(args).await,
             Command::PostgresGuard(_) => Ok(()),

@@ -41,12 +41,17 @@ pub fn family_cpu_seconds(process: u32) -> f64 {
 
 /// A line of `/proc/PID/status` that counts kilobytes, in megabytes.
 pub fn megabytes(process: u32, name: &str) -> f64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let kilobytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
-        .and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-    kilobytes.unwrap_or_default() / 1024.0
+    status(process, name).unwrap_or_default() / 1024.0
+}
+
+pub fn threads(process: u32) -> f64 {
+    status(process, "Threads").unwrap_or_default()
+}
+
+fn status(process: u32, name: &str) -> Option<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let rest = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    rest.split_whitespace().next()?.parse().ok()
 }
 
 /// Forgets the peak of memory use so far.

@@ -59,7 +59,7 @@ pub async fn run(args: Args) -> Result<()> {
     let mut connection = database.connect().await?;
     let workspace = fill::workspace(&mut connection).await?;
     let started = Instant::now();
-    fill::agents(&mut connection, workspace, args.agents).await?;
+    fill::agents(&mut connection, workspace, 0..args.agents).await?;
     fill::connect(&mut connection).await?;
     let seconds = started.elapsed().as_secs();
     let table = database.table(&mut connection).await?;
