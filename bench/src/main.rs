@@ -22,7 +22,7 @@ mod statement;
 use std::{error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
-use planasonix::{cli::output, config::PostgresGuardArgs, dev::postgres::guard_main};
+use planasonix::{cli::output, config::PostgresGuardArgs, dev::postgres::guard_main, lifecycle::stop_signal};
 use tokio::runtime::Builder;
 
 type Result<T, E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
@@ -87,12 +87,21 @@ fn run(command: Command) -> Result<()> {
             Command::Connected(args) => connected::run(args).await,
             Command::Reaper(args) => reaper::run(args).await,
             Command::Installer(args) => installer::run(args).await,
-            Command::Attack(args) => attack::run(args).await,
-            Command::Overload(args) => overload::run(args).await,
+            Command::Attack(args) => unless_stopped(attack::run(args)).await,
+            Command::Overload(args) => unless_stopped(overload::run(args)).await,
             Command::Act => attack::act().await,
             Command::Serve(args) => contenders::serve(args).await,
             Command::Load(args) => load::run(args).await,
             Command::PostgresGuard(_) => Ok(()),
         }
     })
+}
+
+/// Ends early on a signal, so that what was started is ended too: the program under test does not end by itself.
+async fn unless_stopped(work: impl Future<Output = Result<()>>) -> Result<()> {
+    let stop = stop_signal()?;
+    tokio::select! {
+        done = work => done,
+        () = stop => Err("stopped by a signal".into()),
+    }
 }

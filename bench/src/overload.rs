@@ -1,9 +1,13 @@
 //! Heartbeats beyond what the database takes: how many are stored, and how the others are refused.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use planasonix::cli::output;
 use sqlx::{AssertSqlSafe, PgConnection, query_scalar, raw_sql};
+use tokio::time::sleep;
 
 use crate::{
     Result,
@@ -17,6 +21,8 @@ const LOADS: [f64; 5] = [0.5, 0.8, 1.2, 2.0, 5.0];
 /// How long a request may take before its connection is missed for the next one, in seconds. The server's own
 /// deadline is 2 s.
 const BUSY_SECONDS: f64 = 4.0;
+/// Host facts follow the acknowledgement.
+const FACTS_STORED: Duration = Duration::from_secs(3);
 const CAPACITY_CONNECTIONS: u32 = 256;
 /// Clients come from these addresses in turn, so that no limit for one address is met.
 const SOURCES: (Ipv4Addr, u8) = (Ipv4Addr::new(127, 0, 2, 1), 8);
@@ -60,14 +66,15 @@ pub async fn run(args: Args) -> Result<()> {
     let mut connection = database.connect().await?;
     let workspace = workspace(&program, "bench").await?;
     fill::agents(&mut connection, workspace, 0..args.agents.into()).await?;
-    slow_down(&mut connection, args.row_cost).await?;
     let subject = program.serve(0).await?;
+    introduce(&args, subject.address).await?;
+    slow_down(&mut connection, args.row_cost).await?;
     let capacity = capacity(&args, subject.address).await?;
     output::line(&format!("capacity: {capacity:.0} heartbeats a second"))?;
     let mut points = Vec::new();
     for load in LOADS {
         let offered = load * capacity;
-        let outcome = heartbeats(&args, subject.address, Some(offered), f64::from(args.seconds)).await?;
+        let outcome = offer(&args, subject.address, offered).await?;
         let connected = connected(&mut connection).await?;
         points.push(Point { load, offered, outcome, connected });
     }
@@ -97,29 +104,51 @@ async fn slow_down(connection: &mut PgConnection, milliseconds: f64) -> Result<(
     Ok(())
 }
 
+/// Has every agent send a heartbeat while rows are cheap. As in a fleet that is connected, the server then knows
+/// all credentials, and their host facts are stored.
+async fn introduce(args: &Args, address: SocketAddr) -> Result<()> {
+    let each = u64::from(args.agents.div_ceil(CAPACITY_CONNECTIONS));
+    let all = Paced { most: Some(each), ..heartbeats(args, address, 60.0) };
+    let outcome = perform(all).await?;
+    if outcome.failed() > 0 {
+        return Err(format!("the agents' first heartbeats failed: {}", outcome.summary()).into());
+    }
+    sleep(FACTS_STORED).await;
+    Ok(())
+}
+
 /// What the database takes in heartbeats a second: each client sends once it was answered, so that no batch is
-/// larger than their number. The first seconds do not count, since credentials are new to the server then.
+/// larger than their number.
 async fn capacity(args: &Args, address: SocketAddr) -> Result<f64> {
-    heartbeats(args, address, None, 3.0).await?;
-    let outcome = heartbeats(args, address, None, 10.0).await?;
+    let outcome = perform(heartbeats(args, address, 10.0)).await?;
     Ok(count(outcome.count(200)) / outcome.seconds)
 }
 
-async fn heartbeats(args: &Args, address: SocketAddr, rate: Option<f64>, seconds: f64) -> Result<Outcome> {
+/// Heartbeats at an even pace, on so many connections that one is free whenever a heartbeat is due.
+async fn offer(args: &Args, address: SocketAddr, rate: f64) -> Result<Outcome> {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "thousands")]
-    let connections = rate.map_or(CAPACITY_CONNECTIONS, |rate| (rate * BUSY_SECONDS).ceil() as u32);
-    let act = Act::Paced(Paced {
+    let connections = ((rate * BUSY_SECONDS).ceil() as u32).clamp(1, args.agents);
+    let seconds = f64::from(args.seconds);
+    perform(Paced { connections, rate: Some(rate), ..heartbeats(args, address, seconds) }).await
+}
+
+/// Heartbeats of all agents in turn, on each connection as soon as the last was answered.
+fn heartbeats(args: &Args, address: SocketAddr, seconds: f64) -> Paced {
+    Paced {
         address,
         sources: SOURCES,
-        connections: connections.clamp(1, args.agents),
+        connections: CAPACITY_CONNECTIONS,
         requests: Requests::Heartbeats { first: 0, agents: args.agents.into() },
-        rate,
+        rate: None,
         together: false,
         most: None,
         seconds,
         hold: false,
-    });
-    let mut outcomes = Actor::start(&[act], false).await?.finish().await?;
+    }
+}
+
+async fn perform(load: Paced) -> Result<Outcome> {
+    let mut outcomes = Actor::start(&[Act::Paced(load)], false).await?.finish().await?;
     outcomes.pop().ok_or_else(|| "no outcome".into())
 }
 
@@ -152,6 +181,7 @@ impl Point {
             ("with Retry-After", format!("{} of {}", outcome.retry_after, self.shed())),
             ("accepted p50 ms", format!("{:.0}", outcome.percentile(200, 0.5))),
             ("accepted p99 ms", format!("{:.0}", outcome.percentile(200, 0.99))),
+            ("shed p50 ms", format!("{:.0}", outcome.percentile(503, 0.5))),
             ("shed p99 ms", format!("{:.0}", outcome.percentile(503, 0.99))),
             ("answers", outcome.summary()),
             ("load's CPU %", format!("{:.0}", 100.0 * outcome.cpu_seconds / outcome.seconds)),

@@ -20,7 +20,7 @@ use super::{hangups::Hangups, paced::Paced, unread::Unread};
 use crate::{Result, process, report};
 
 /// What an actor is given beyond its own time: to connect, and for the last answers.
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Act {
@@ -57,7 +57,7 @@ impl Act {
         }
     }
 
-    fn seconds(&self) -> f64 {
+    pub fn seconds(&self) -> f64 {
         match self {
             Self::Paced(paced) => paced.seconds,
             Self::Unread(unread) => unread.seconds,

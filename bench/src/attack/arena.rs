@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use planasonix_wire::WorkspaceId;
 use serde_json::Value;
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, query, query_as, raw_sql};
 
 use super::{
     Args,
@@ -73,7 +73,8 @@ impl Arena {
         fill::agents(&mut connection, attacker, 0..CONNECTED_AGENTS).await?;
         let neighbours = NEIGHBOUR_FIRST..NEIGHBOUR_FIRST + NEIGHBOUR_AGENTS;
         fill::agents(&mut connection, neighbour, neighbours.clone()).await?;
-        label_agents(&mut connection, attacker, args.agents).await?;
+        lengthen_labels(&mut connection, attacker).await?;
+        label_agents(&mut connection, attacker, ATTACKER_LABEL, args.agents).await?;
         let admin = program.api_key("attacker", "admin:organization").await?;
         let mut neighbour_gets = Vec::new();
         for _ in 0..NEIGHBOUR_KEYS {
@@ -136,9 +137,14 @@ impl Arena {
         Ok(())
     }
 
-    pub async fn counters(&mut self) -> Result<Counters> {
+    /// Waits first until the sessions have reported what they did.
+    pub async fn settled_counters(&mut self) -> Result<Counters> {
         database::settle().await;
-        let (transactions, sessions): (i64, i64) = sqlx::query_as(
+        self.counters().await
+    }
+
+    pub async fn counters(&mut self) -> Result<Counters> {
+        let (transactions, sessions): (i64, i64) = query_as(
             "SELECT xact_commit + xact_rollback, sessions FROM pg_stat_database WHERE datname = current_database()",
         )
         .fetch_one(&mut self.connection)
@@ -155,8 +161,22 @@ pub async fn workspace(program: &Program, slug: &str) -> Result<WorkspaceId> {
     Ok(id.parse().map_err(|_| "workspace create gave a malformed id")?)
 }
 
-/// Adds agents that never enrolled, whose labels contain [`ATTACKER_LABEL`].
-async fn label_agents(connection: &mut PgConnection, workspace: WorkspaceId, agents: u32) -> Result<()> {
+/// Gives every agent of the workspace a label of the greatest length, which a stream has to send.
+async fn lengthen_labels(connection: &mut PgConnection, workspace: WorkspaceId) -> Result<()> {
+    query("UPDATE agents SET label = rpad(label, 255, '-'), label_key = rpad(label_key, 255, '-') WHERE workspace_id = $1")
+        .bind(workspace.uuid())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Adds agents that never enrolled, whose labels begin with `label`.
+pub async fn label_agents(
+    connection: &mut PgConnection,
+    workspace: WorkspaceId,
+    label: &str,
+    agents: u32,
+) -> Result<()> {
     query(
         "WITH registered AS (
             INSERT INTO agents (workspace_id, label, label_key, platform)
@@ -166,10 +186,11 @@ async fn label_agents(connection: &mut PgConnection, workspace: WorkspaceId, age
          INSERT INTO agent_liveness (agent_id, workspace_id) SELECT id, $1 FROM registered",
     )
     .bind(workspace.uuid())
-    .bind(ATTACKER_LABEL)
+    .bind(label)
     .bind(i32::try_from(agents)?)
     .execute(&mut *connection)
     .await?;
-    sqlx::raw_sql("VACUUM ANALYZE agents; VACUUM ANALYZE agent_liveness").execute(connection).await?;
+    raw_sql("VACUUM ANALYZE agents").execute(&mut *connection).await?;
+    raw_sql("VACUUM ANALYZE agent_liveness").execute(connection).await?;
     Ok(())
 }

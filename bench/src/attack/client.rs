@@ -5,7 +5,9 @@ use std::{
     time::Duration,
 };
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
@@ -15,7 +17,7 @@ use tokio::{
 use crate::Result;
 
 /// Limit for one connection attempt, and for one answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Sends one request at a time; connects when needed.
 pub struct Client {
@@ -31,15 +33,23 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-/// Opens a connection. `receive_buffer` is in bytes; the kernel decides when it is `None`.
-pub async fn connect(
-    address: SocketAddr,
-    source: Ipv4Addr,
-    receive_buffer: Option<u32>,
-) -> Result<TcpStream> {
+/// How the kernel treats a client's connection. By default as any on the loopback interface.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Link {
+    /// Receive buffer in bytes.
+    pub receive_buffer: Option<u32>,
+    /// Greatest segment in bytes. That of the loopback interface lets a server's kernel take megabytes that
+    /// nobody reads; the 1,460 of an Ethernet leave them to the server.
+    pub segment: Option<u32>,
+}
+
+pub async fn connect(address: SocketAddr, source: Ipv4Addr, link: Link) -> Result<TcpStream> {
     let socket = TcpSocket::new_v4()?;
-    if let Some(bytes) = receive_buffer {
+    if let Some(bytes) = link.receive_buffer {
         socket.set_recv_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = link.segment {
+        SockRef::from(&socket).set_tcp_mss(bytes)?;
     }
     socket.bind((source, 0).into())?;
     socket.set_nodelay(true)?;
@@ -70,7 +80,7 @@ impl Client {
 
     pub async fn connect(&mut self) -> Result<&mut TcpStream> {
         if self.stream.is_none() {
-            self.stream = Some(connect(self.address, self.source, None).await?);
+            self.stream = Some(connect(self.address, self.source, Link::default()).await?);
         }
         self.stream.as_mut().ok_or_else(|| "not connected".into())
     }

@@ -6,7 +6,7 @@ use planasonix_wire::AgentId;
 use serde_json::{Value, json};
 
 use super::{
-    actor::{Act, Actor},
+    actor::{Act, Actor, Outcome},
     arena::{ATTACKERS, Arena, Check},
     client::{Client, get, post},
     paced::{Paced, Requests},
@@ -55,7 +55,7 @@ async fn one(arena: &mut Arena, plan: Plan, secret: Secret) -> Result<Vec<Check>
     subject.stop().await?;
     let mut checks = report.checks();
     let (quiet, attacked) = (&report.quiet, &report.attacked);
-    let answered = attacked.attack.iter().map(|act| act.answered()).sum::<u64>();
+    let answered = attacked.attack.iter().map(Outcome::answered).sum::<u64>();
     let allowed = attacked.attack.iter().map(|act| act.count(200) + act.count(404)).sum::<u64>();
     let background = quiet.transactions / quiet.seconds * attacked.seconds;
     let own = attacked.transactions - background - PER_ALLOWED * report::count(allowed);

@@ -128,12 +128,11 @@ impl Paced {
                 break;
             }
             let request = requests.nth(u64::from(connection) + number * u64::from(self.connections));
-            match client.exchange(&request).await {
-                Ok(answer) => tally.note(answer.status, answer.retry_after, sent.elapsed()),
-                Err(_) => {
-                    tally.lost += 1;
-                    sleep_until((Instant::now() + RETRY_DELAY).into()).await;
-                }
+            if let Ok(answer) = client.exchange(&request).await {
+                tally.note(answer.status, answer.retry_after, sent.elapsed());
+            } else {
+                tally.lost += 1;
+                sleep_until((Instant::now() + RETRY_DELAY).into()).await;
             }
             due += pause.unwrap_or_default();
         }

@@ -61,14 +61,15 @@ impl Plan {
 impl Turn {
     /// Runs the neighbour, and the attack's acts beside it if there are any.
     pub async fn take(arena: &mut Arena, subject: &Subject, acts: &[Act], seconds: f64) -> Result<Self> {
-        let before = arena.counters().await?;
+        // Before a quiet turn nothing was done since the counters were last settled.
+        let before = if acts.is_empty() { arena.counters().await? } else { arena.settled_counters().await? };
         let lead = LEAD.as_secs_f64() * 2.0;
         let neighbour = Actor::start(&arena.neighbour(subject.address, seconds + lead), false).await?;
         sleep(LEAD).await;
         let attack =
             if acts.is_empty() { Vec::new() } else { Actor::start(acts, true).await?.finish().await? };
         let mut neighbour = neighbour.finish().await?.into_iter();
-        let after = arena.counters().await?;
+        let after = arena.settled_counters().await?;
         Ok(Self {
             gets: neighbour.next().unwrap_or_default(),
             heartbeats: neighbour.next().unwrap_or_default(),
@@ -132,7 +133,8 @@ impl Report {
         for _ in 0..arena.args.rounds {
             quiet.add(Turn::take(arena, subject, &[], seconds).await?);
             let acts = acts(arena).await?;
-            attacked.add(Turn::take(arena, subject, &acts, seconds).await?);
+            let longest = acts.iter().map(Act::seconds).fold(seconds, f64::max);
+            attacked.add(Turn::take(arena, subject, &acts, longest).await?);
             if subject.ended()?.is_some() {
                 break;
             }

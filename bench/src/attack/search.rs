@@ -1,20 +1,23 @@
 //! Whether the time of a search tells what the labels of other workspaces hold.
 
-use std::{net::Ipv4Addr, time::Instant};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Instant,
+};
 
 use planasonix::cli::output;
 
 use super::{
-    arena::{ATTACKER_LABEL, Arena, Check, workspace},
+    arena::{ATTACKER_LABEL, Arena, Check, label_agents, workspace},
     client::{Client, get},
     rounds::Plan,
 };
-use crate::{Result, fill, report};
+use crate::{Result, report};
 
 /// As long as the attacker's word; in no label at all.
 const ABSENT_LABEL: &str = "qzhfrdqz";
-const SEARCHER_FIRST: u64 = 2_000_000;
-const SEARCHER_AGENTS: u64 = 1_000;
+/// In all labels of the searcher's own agents, of which there are as many.
+const SEARCHER_LABEL: &str = "bench-agent";
 /// Pairs of searches, within the allowance of one key.
 const PAIRS: usize = 250;
 /// A difference of medians that the noise of a machine explains.
@@ -28,12 +31,31 @@ pub async fn run(arena: &mut Arena) -> Result<Vec<Check>> {
         title: "a label that only others have, and one that none has",
     };
     let id = workspace(&arena.program, "searcher").await?;
-    let agents = SEARCHER_FIRST..SEARCHER_FIRST + SEARCHER_AGENTS;
-    fill::agents(&mut arena.connection, id, agents).await?;
+    label_agents(&mut arena.connection, id, SEARCHER_LABEL, arena.args.agents).await?;
     let key = arena.program.api_key("searcher", "agents:read").await?;
     let subject = arena.serve().await?;
-    let mut client = Client::new(subject.address, Ipv4Addr::LOCALHOST);
-    let search = |label| get(&format!("/api/agents?label={label}"), &key);
+    let (others, none) = medians(subject.address, &key).await?;
+    subject.stop().await?;
+    let row = vec![
+        ("agents of others with the label", arena.args.agents.to_string()),
+        ("others have it, median ms", format!("{others:.2}")),
+        ("none has it, median ms", format!("{none:.2}")),
+        ("ratio", format!("{:.2}", others / none)),
+    ];
+    report::rows(&format!("search: {}", plan.title), &[row], arena.args.database.json)?;
+    if arena.args.agents < 10_000 {
+        output::line("with so few agents the plans may not be those of a large fleet")?;
+    }
+    let alike = others <= RATIO_AT_MOST * none + NOISE_MS && none <= RATIO_AT_MOST * others + NOISE_MS;
+    let seen = format!("{others:.2} and {none:.2} ms");
+    Ok(vec![plan.check("both searches take the same time", seen, alike)])
+}
+
+/// Medians in milliseconds of the search for the label that only others have, and of the one that none has, in
+/// turns.
+async fn medians(address: SocketAddr, key: &str) -> Result<(f64, f64)> {
+    let mut client = Client::new(address, Ipv4Addr::LOCALHOST);
+    let search = |label| get(&format!("/api/agents?label={label}"), key);
     let (mut others, mut none) = (Vec::new(), Vec::new());
     for pair in 0..PAIRS {
         for (label, times) in [(ATTACKER_LABEL, &mut others), (ABSENT_LABEL, &mut none)] {
@@ -48,19 +70,5 @@ pub async fn run(arena: &mut Arena) -> Result<Vec<Check>> {
             }
         }
     }
-    subject.stop().await?;
-    let (others, none) = (report::median(&mut others), report::median(&mut none));
-    let row = vec![
-        ("agents of others with the label", arena.args.agents.to_string()),
-        ("others have it, median ms", format!("{others:.2}")),
-        ("none has it, median ms", format!("{none:.2}")),
-        ("ratio", format!("{:.2}", others / none)),
-    ];
-    report::rows(&format!("search: {}", plan.title), &[row], arena.args.database.json)?;
-    if arena.args.agents < 10_000 {
-        output::line("with so few agents the plans may not be those of a large fleet")?;
-    }
-    let alike = others <= RATIO_AT_MOST * none + NOISE_MS && none <= RATIO_AT_MOST * others + NOISE_MS;
-    let seen = format!("{others:.2} and {none:.2} ms");
-    Ok(vec![plan.check("both searches take the same time", seen, alike)])
+    Ok((report::median(&mut others), report::median(&mut none)))
 }

@@ -1,9 +1,9 @@
 //! The program under test: its commands, and `serve` in a process of its own under a memory limit.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{
         Arc,
@@ -106,32 +106,36 @@ impl Program {
         let bytes = u64::from(limit_megabytes) * 1_048_576;
         let name = format!("planasonix-bench-{}", std::process::id());
         let cgroup = if bytes > 0 { Cgroup::create(&name, bytes) } else { None };
-        let mut arguments = vec!["serve".to_owned(), "--listen".to_owned(), address.to_string()];
+        let mut command = self.enter(cgroup.as_ref());
+        command.args(["serve", "--listen", &address.to_string()]);
         if bytes > 0
             && cgroup.is_none()
             && self.run(&["serve", "--help"]).await?.contains("--max-connections ")
         {
-            arguments.push(format!("--max-connections={}", bytes / BYTES_PER_CONNECTION));
+            command.arg(format!("--max-connections={}", bytes / BYTES_PER_CONNECTION));
         }
-        arguments.extend(self.serve_args.iter().cloned());
-        let mut command = match &cgroup {
-            Some(cgroup) => {
-                let mut shell = Command::new("sh");
-                shell.args(["-c", r#"echo $$ >"$0" && exec "$@""#]).arg(cgroup.entrance()).arg(&self.path);
-                shell
-            }
-            None => Command::new(&self.path),
-        };
-        let log = File::create(self.folder.join("server.log"))?;
-        command.args(arguments).env("DATABASE_URL", &self.url).stdin(Stdio::null()).stdout(Stdio::null());
-        let child = command.stderr(log).kill_on_drop(true).spawn()?;
+        command.args(&self.serve_args).env("DATABASE_URL", &self.url);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(self.log())?);
+        let child = command.kill_on_drop(true).spawn()?;
         let pid = child.id().ok_or("the program ended at once")?;
         let seen = Arc::default();
         let enforced = if cgroup.is_none() { limit_megabytes } else { 0 };
         let sampler = tokio::spawn(sample(pid, Arc::clone(&seen), enforced));
         let mut subject = Subject { address, child, pid, sampler, seen, limit_megabytes, cgroup };
-        subject.wait_until_ready(&self.folder).await?;
+        subject.wait_until_ready(&self.log()).await?;
         Ok(subject)
+    }
+
+    /// A command that runs the program in a cgroup.
+    fn enter(&self, cgroup: Option<&Cgroup>) -> Command {
+        let Some(cgroup) = cgroup else { return Command::new(&self.path) };
+        let mut shell = Command::new("sh");
+        shell.args(["-c", r#"echo $$ >"$0" && exec "$@""#]).arg(cgroup.entrance()).arg(&self.path);
+        shell
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("server.log")
     }
 }
 
@@ -158,7 +162,7 @@ fn whole(number: f64) -> u32 {
 }
 
 impl Subject {
-    async fn wait_until_ready(&mut self, folder: &std::path::Path) -> Result<()> {
+    async fn wait_until_ready(&mut self, log: &Path) -> Result<()> {
         let deadline = Instant::now() + START_TIMEOUT;
         let request = client::get("/readyz", "");
         loop {
@@ -167,7 +171,7 @@ impl Subject {
                 return Ok(());
             }
             if let Some(status) = self.ended()? {
-                let log = std::fs::read_to_string(folder.join("server.log"))?;
+                let log = fs::read_to_string(log)?;
                 return Err(format!("planasonix serve: {status}: {log}").into());
             }
             if Instant::now() > deadline {
