@@ -179,7 +179,7 @@ async fn plan(
     let execute = format!(
         "SET plan_cache_mode = {mode}; EXPLAIN (ANALYZE, BUFFERS) EXECUTE {name} (ARRAY[{ids}]::uuid[],
          ARRAY[{digests}]::bytea[], {text}, {bits}, {float}, {float}, {float}, {int}, {int}, {long}, {unnamed},
-         {unnamed}, {no}, 120, 0, 15, {unnamed})",
+         {unnamed}, {no}, 120, 0, {unnamed})",
         ids = ids.join(","),
         digests = digests.join(","),
         text = same("'127.0.0.1'::text"),
@@ -251,13 +251,13 @@ async fn round(connection: &mut PgConnection, name: &str) -> Result<Row> {
     let window = Duration::from_mins(30);
     let (mut times, mut closed, mut page) = (Vec::new(), 0, 0);
     loop {
-        let search = Search { page, pages: PAGES_A_PASS, most: MOST_A_PASS };
+        let search = Search { page, pages: PAGES_A_PASS.into(), most: MOST_A_PASS.into() };
         let started = Instant::now();
         let look = fleet::close_silent_runs(connection, window, &search).await?;
         times.push(millis(started));
         closed += look.closed;
-        if look.closed < MOST_A_PASS {
-            page += PAGES_A_PASS;
+        if look.closed < search.most {
+            page += search.pages;
         }
         if page >= look.pages {
             break;

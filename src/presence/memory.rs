@@ -5,11 +5,13 @@
 
 use std::{
     collections::HashSet,
+    hash::{BuildHasher, RandomState},
     time::{Duration, Instant},
 };
 
 use moka::{Expiry, sync::Cache};
 
+use super::queue::Key;
 use crate::domain::{
     credential::{Agent, Hashed},
     presence::Refusal,
@@ -58,26 +60,29 @@ impl Expiry<Hashed<Agent>, Refusal> for Lifetime {
     }
 }
 
-/// Digests that this replica has seen accepted, as fingerprints, in two generations: the older one is
-/// forgotten when the younger is full or as old as the window. Eight bytes each, since a million agents shall fit.
+/// Credentials that this replica has seen accepted, each with its agent: a good credential on another agent's path is
+/// not trusted. Fingerprints of eight bytes, so that a million agents fit, in two generations: the older one is
+/// dropped when the younger is full or as old as the window.
 #[derive(Default)]
 pub(super) struct Accepted {
     younger: HashSet<u64>,
     older: HashSet<u64>,
     began: Option<Instant>,
+    /// Keyed at random, since callers choose the agent in the path.
+    hasher: RandomState,
 }
 
 impl Accepted {
-    pub(super) fn contains(&self, credential: Hashed<Agent>) -> bool {
-        let fingerprint = credential.fingerprint();
+    pub(super) fn contains(&self, key: &Key) -> bool {
+        let fingerprint = self.hasher.hash_one(key);
         self.younger.contains(&fingerprint) || self.older.contains(&fingerprint)
     }
 
-    pub(super) fn insert(&mut self, credential: Hashed<Agent>) {
+    pub(super) fn insert(&mut self, key: &Key) {
         if self.younger.len() >= MOST_ACCEPTED {
             self.older = std::mem::take(&mut self.younger);
         }
-        let fingerprint = credential.fingerprint();
+        let fingerprint = self.hasher.hash_one(key);
         self.older.remove(&fingerprint);
         self.younger.insert(fingerprint);
     }
@@ -97,27 +102,40 @@ impl Accepted {
 
 #[cfg(test)]
 mod tests {
+    use planasonix_wire::AgentId;
     use rand::{SeedableRng, rngs::StdRng};
-    use ulid::Ulid;
 
     use super::*;
     use crate::domain::credential::Plain;
 
     const WINDOW: Duration = Duration::from_secs(10);
 
+    fn key(number: u128) -> Key {
+        let agent = AgentId::from_uuid(uuid::Uuid::from_u128(number));
+        let mut rng = StdRng::seed_from_u64(1);
+        Key { agent, credential: Plain::<Agent>::generate(&mut rng, agent.ulid()).hashed() }
+    }
+
     #[test]
     fn who_beats_no_more_is_forgotten_within_two_windows_but_not_for_an_outage_of_ours() {
-        let credential = Plain::<Agent>::generate(&mut StdRng::seed_from_u64(1), Ulid::nil()).hashed();
-        let (mut accepted, start) = (Accepted::default(), Instant::now());
-        accepted.insert(credential);
+        let (key, mut accepted, start) = (key(1), Accepted::default(), Instant::now());
+        accepted.insert(&key);
         let after = |windows: u32| start + WINDOW * windows;
         assert_eq!(accepted.age(WINDOW, start, false), 1);
         for windows in 1..10 {
             assert_eq!(accepted.age(WINDOW, after(windows), true), 1);
         }
         assert_eq!(accepted.age(WINDOW, after(10), false), 1);
-        assert!(accepted.contains(credential));
+        assert!(accepted.contains(&key));
         assert_eq!(accepted.age(WINDOW, after(11), false), 0);
-        assert!(!accepted.contains(credential));
+        assert!(!accepted.contains(&key));
+    }
+
+    #[test]
+    fn accepted_credential_on_another_path_is_unknown() {
+        let (own, mut accepted) = (key(1), Accepted::default());
+        accepted.insert(&own);
+        assert!(!accepted.contains(&Key { agent: key(2).agent, ..own }));
+        assert!(!accepted.contains(&Key { credential: key(2).credential, ..own }));
     }
 }

@@ -10,10 +10,12 @@
 //! moment, so that the number of statements does not follow a flood of bogus ones.
 
 mod batcher;
+mod connection;
 mod fleet_size;
 mod memory;
 mod queue;
 mod slow;
+mod storing;
 
 use std::{
     net::IpAddr,

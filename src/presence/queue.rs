@@ -1,5 +1,6 @@
 //! What waits to be flushed: bounded, merged by (agent, credential), fair to those known to be good.
 
+mod entry;
 #[cfg(test)]
 mod tests;
 
@@ -9,91 +10,32 @@ use std::{
     time::Duration,
 };
 
-use planasonix_wire::AgentId;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::time::Instant;
 
-use super::{Accepted, memory};
-use crate::domain::{
-    Error,
-    credential::{Agent, Hashed},
-    presence::{Refusal, Sample},
+use super::memory;
+use crate::{
+    db::fleet::BatchLimit,
+    domain::{Error, presence::Sample},
 };
+use entry::overloaded;
+pub(super) use entry::{Entry, Key, Outcome, Waiter};
 
 /// How many callers may wait.
 const MOST_WAITING: usize = 16_384;
-/// How many rows one flush takes.
-const MOST_IN_BATCH: usize = 4_096;
+/// Most rows that one flush takes; fewer on a slow database.
+const MAX_BATCH: u32 = 4_096;
+/// How long a flush should take: far below the callers' deadline and the statement timeout.
+const FLUSH_TARGET: Duration = Duration::from_millis(250);
+/// What waits must be expected to be stored within this, so that callers are answered before their deadline of 2 s after
+/// a flush in progress, their own, and some noise. What comes on top is turned away at once.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 /// How long a beat is left alone after its row was locked, or the flush failed.
 const PAUSE: Duration = Duration::from_millis(10);
 /// How long unknown credentials gather before the next of them are taken. So many look-ups a second a flood
 /// of bogus ones can cause at most, whatever its rate; and so long an agent's first beat here may wait.
 const GATHER: Duration = Duration::from_millis(10);
 
-/// What beats are merged by. Never by the agent alone: a forged beat must not displace a real one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) agent: AgentId,
-    pub(super) credential: Hashed<Agent>,
-}
-
-/// How a caller's wait ends.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Outcome {
-    Accepted(Accepted),
-    Refused(Refusal),
-    /// The database could not say.
-    Unknown,
-    /// The database refuses this beat, and it is our bug.
-    Poisonous,
-}
-
-impl From<Outcome> for Result<Accepted, Error> {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Accepted(accepted) => Ok(accepted),
-            Outcome::Refused(refusal) => Err(refusal.into()),
-            Outcome::Unknown => Err(Error::Unavailable("the credential could not be looked up".into())),
-            Outcome::Poisonous => Err(Error::Internal("the database refuses this heartbeat".into())),
-        }
-    }
-}
-
-/// A caller that waits.
-pub(super) struct Waiter {
-    pub(super) reply: oneshot::Sender<Outcome>,
-    pub(super) deadline: Instant,
-}
-
-impl Waiter {
-    fn is_there(&self, now: Instant) -> bool {
-        !self.reply.is_closed() && self.deadline > now
-    }
-}
-
-/// All that one credential said of one agent since the last flush.
-pub(super) struct Entry {
-    pub(super) key: Key,
-    pub(super) sample: Sample,
-    pub(super) remote_ip: IpAddr,
-    waiters: Vec<Waiter>,
-    known: bool,
-    not_before: Instant,
-    /// Whether it was sent to the database before and nobody knows what became of it.
-    pub(super) resent: bool,
-}
-
-impl Entry {
-    /// Answers everyone who waits for this entry.
-    pub(super) fn answer(self, outcome: Outcome) {
-        for waiter in self.waiters {
-            // A caller that has gone away needs no answer.
-            let _ = waiter.reply.send(outcome);
-        }
-    }
-}
-
 /// What waits to be flushed.
-#[derive(Default)]
 pub(super) struct Queue {
     entries: HashMap<Key, Entry>,
     known: Line,
@@ -102,19 +44,44 @@ pub(super) struct Queue {
     gathered: Option<Instant>,
     paused: VecDeque<(Instant, Key)>,
     accepted: memory::Accepted,
-    shed: bool,
+    limit: BatchLimit,
+    traffic: Traffic,
 }
 
-/// The entries of one kind, in order, and how many callers wait for them.
+/// The entries of one kind: those that are due in order, how many there are with those that pause, and how many
+/// callers wait for them.
 #[derive(Default)]
 struct Line {
     keys: VecDeque<Key>,
+    entries: usize,
     waiting: usize,
 }
 
+/// What became of the callers with trusted credentials since the last mark.
+#[derive(Default)]
+struct Traffic {
+    stored: usize,
+    shed: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            entries: HashMap::new(),
+            known: Line::default(),
+            unknown: Line::default(),
+            gathered: None,
+            paused: VecDeque::new(),
+            accepted: memory::Accepted::default(),
+            limit: BatchLimit::new(MAX_BATCH, FLUSH_TARGET),
+            traffic: Traffic::default(),
+        }
+    }
+}
+
 impl Queue {
-    /// Adds a beat, or turns it away at once when the queue is full. Credentials that were never seen
-    /// accepted may fill half of it, so a flood of bogus ones leaves room for the good.
+    /// Adds a beat, or turns it away at once when more waits than can be stored in time. Credentials that were never
+    /// seen accepted may fill half of the queue, so a flood of forged ones leaves room for the good.
     pub(super) fn push(
         &mut self,
         key: Key,
@@ -122,12 +89,11 @@ impl Queue {
         remote_ip: IpAddr,
         waiter: Waiter,
     ) -> Result<(), Error> {
-        let known =
-            self.entries.get(&key).map_or_else(|| self.accepted.contains(key.credential), |e| e.known);
-        let full = self.known.waiting + self.unknown.waiting >= MOST_WAITING;
-        if full || (!known && self.unknown.waiting >= MOST_WAITING / 2) {
-            self.shed |= known;
-            return Err(Error::Unavailable("the queue of heartbeats is full".into()));
+        let merges = self.entries.get(&key).map(|entry| entry.known);
+        let known = merges.unwrap_or_else(|| self.accepted.contains(&key));
+        if self.is_full(known, merges.is_some()) {
+            self.traffic.shed += usize::from(known);
+            return Err(overloaded());
         }
         self.line(known).waiting += 1;
         if let Some(entry) = self.entries.get_mut(&key) {
@@ -140,25 +106,61 @@ impl Queue {
                 key,
                 Entry { key, sample, remote_ip, waiters: vec![waiter], known, not_before, resent: false },
             );
-            self.line(known).keys.push_back(key);
+            let line = self.line(known);
+            line.entries += 1;
+            line.keys.push_back(key);
         }
         Ok(())
     }
 
-    /// Takes what is due, oldest first, at most half of it unknown, and those only once they have gathered.
-    /// Entries that nobody waits for any more are dropped.
+    /// Callers are bounded; so are rows, of which a merged beat needs no further one.
+    fn is_full(&self, known: bool, merges: bool) -> bool {
+        let rows = self.limit.rows_within(MAX_WAIT);
+        let callers_full = self.known.waiting + self.unknown.waiting >= MOST_WAITING
+            || (!known && self.unknown.waiting >= MOST_WAITING / 2);
+        let rows_full = self.entries.len() >= rows || (!known && self.unknown.entries >= rows.div_ceil(2));
+        callers_full || (!merges && rows_full)
+    }
+
+    /// Takes what is due and the database stores in one short statement, oldest first, at most half of it unknown, and
+    /// those only once they have gathered. Callers whose deadline has passed, or cannot be met, are left out.
     pub(super) fn take(&mut self, now: Instant) -> Vec<Entry> {
         while let Some((_, key)) = self.paused.pop_front_if(|(due, _)| *due <= now) {
             let known = self.entries.get(&key).is_some_and(|entry| entry.known);
             self.line(known).keys.push_back(key);
         }
+        let limit = self.limit.get();
+        // A fifth more than expected, for the way back to the caller.
+        let answered = now + self.limit.expected(limit.min(self.entries.len())) * 6 / 5;
         let mut batch = Vec::new();
         if self.gathered.is_none_or(|due| due <= now) {
-            self.move_to(&mut batch, false, MOST_IN_BATCH / 2, now);
+            self.move_to(&mut batch, false, (limit / 2).max(1), now, answered);
             self.gathered = (!batch.is_empty()).then(|| now + GATHER);
         }
-        self.move_to(&mut batch, true, MOST_IN_BATCH, now);
+        // Even where the limit is one row, the unknown leave one to the known.
+        let most = limit.max(batch.len() + 1);
+        self.move_to(&mut batch, true, most, now, answered);
         batch
+    }
+
+    /// The statement for a batch of this many rows succeeded after `elapsed`.
+    pub(super) fn record_success(&mut self, rows: usize, elapsed: Duration) {
+        self.limit.record_success(rows, elapsed);
+    }
+
+    /// The statement for a batch of this many rows had not ended after `elapsed`.
+    pub(super) fn record_timeout(&mut self, rows: usize, elapsed: Duration) {
+        self.limit.record_timeout(rows, elapsed);
+    }
+
+    /// Puts back as much of a batch that took too long as the next one may hold, the youngest first, and turns the
+    /// others away: they must not keep fresh ones out.
+    pub(super) fn put_back_some(&mut self, mut batch: Vec<Entry>, now: Instant) {
+        let kept = batch.split_off(batch.len().saturating_sub(self.limit.get()));
+        for entry in batch {
+            self.turn_away(entry);
+        }
+        self.put_back(kept, now);
     }
 
     /// Puts entries back that could not be settled, to be taken again after a pause. What was said since
@@ -168,6 +170,7 @@ impl Queue {
             let key = entry.key;
             entry.not_before = now + PAUSE;
             if let Some(newer) = self.entries.remove(&key) {
+                // It stands in its line, with its callers.
                 entry.known = newer.known;
                 entry.resent |= newer.resent;
                 self.line(entry.known).waiting += entry.waiters.len();
@@ -175,16 +178,19 @@ impl Queue {
                 entry.remote_ip = newer.remote_ip;
                 entry.waiters.extend(newer.waiters);
             } else {
-                self.line(entry.known).waiting += entry.waiters.len();
+                let line = self.line(entry.known);
+                line.entries += 1;
+                line.waiting += entry.waiters.len();
                 self.paused.push_back((entry.not_before, key));
             }
             self.entries.insert(key, entry);
         }
     }
 
-    /// Remembers credentials that were accepted.
-    pub(super) fn know(&mut self, credentials: impl Iterator<Item = Hashed<Agent>>) {
-        credentials.for_each(|credential| self.accepted.insert(credential));
+    /// Remembers credentials that were accepted for their agents, from as many callers.
+    pub(super) fn know<'k>(&mut self, keys: impl Iterator<Item = &'k Key>, callers: usize) {
+        keys.for_each(|key| self.accepted.insert(key));
+        self.traffic.stored += callers;
     }
 
     /// How many callers wait, and how many credentials beat here, of late within `window` or two; `away` is
@@ -193,9 +199,11 @@ impl Queue {
         (self.known.waiting + self.unknown.waiting, self.accepted.age(window, now.into_std(), away))
     }
 
-    /// Whether a good beat had to be turned away since this was last asked.
-    pub(super) fn take_shed(&mut self) -> bool {
-        std::mem::take(&mut self.shed)
+    /// Whether more callers with trusted credentials were turned away than had their heartbeat stored since this was
+    /// last asked.
+    pub(super) fn take_overload(&mut self) -> bool {
+        let Traffic { stored, shed } = std::mem::take(&mut self.traffic);
+        shed > stored
     }
 
     /// When there will be something to take: `None` is not before the next push.
@@ -208,11 +216,11 @@ impl Queue {
         unknown.into_iter().chain(paused).min()
     }
 
-    fn move_to(&mut self, batch: &mut Vec<Entry>, known: bool, most: usize, now: Instant) {
+    fn move_to(&mut self, batch: &mut Vec<Entry>, known: bool, most: usize, now: Instant, answered: Instant) {
         while batch.len() < most
             && let Some(key) = self.line(known).keys.pop_front()
         {
-            batch.extend(self.remove(key, now));
+            batch.extend(self.remove(key, now, answered));
         }
     }
 
@@ -220,7 +228,8 @@ impl Queue {
         if known { &mut self.known } else { &mut self.unknown }
     }
 
-    fn remove(&mut self, key: Key, now: Instant) -> Option<Entry> {
+    /// Takes an entry out of the queue, for the callers that will still wait when it is `answered`.
+    fn remove(&mut self, key: Key, now: Instant, answered: Instant) -> Option<Entry> {
         let not_before = self.entries.get(&key)?.not_before;
         if not_before > now {
             self.paused.push_back((not_before, key));
@@ -228,8 +237,21 @@ impl Queue {
         }
         let mut entry = self.entries.remove(&key)?;
         let line = self.line(entry.known);
+        line.entries = line.entries.saturating_sub(1);
         line.waiting = line.waiting.saturating_sub(entry.waiters.len());
-        entry.waiters.retain(|waiter| waiter.is_there(now));
-        if entry.waiters.is_empty() { None } else { Some(entry) }
+        if entry.waiters.iter().any(|waiter| waiter.waits_until(answered)) {
+            entry.waiters.retain(|waiter| waiter.waits_until(now));
+            return Some(entry);
+        }
+        entry.waiters.retain(|waiter| waiter.waits_until(now));
+        self.turn_away(entry);
+        None
+    }
+
+    fn turn_away(&mut self, entry: Entry) {
+        if entry.known {
+            self.traffic.shed += entry.waiters.len();
+        }
+        entry.answer(Outcome::Overloaded);
     }
 }

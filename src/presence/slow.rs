@@ -9,21 +9,73 @@ use std::{
 
 use planasonix_wire::json::Patch;
 
-use super::queue::Key;
+use tokio::time::Instant;
+
+use super::{
+    connection::{Failure, FailureKind},
+    queue::Key,
+};
 use crate::{
-    db::fleet::{SlowBeat, SlowMark},
+    db::fleet::{BatchLimit, SlowBeat, SlowMark},
     domain::presence::SlowFields,
 };
 
 /// An agent's texts are written this often at most, its complaint's coming and going excepted.
 const SELDOM: Duration = Duration::from_mins(1);
-/// So many agents' texts are written after one flush. They share its connection, and each changes a row with
-/// many indexes, so that a whole fleet's upgrade would hold up its heartbeats. The others' turn is their
-/// next beat.
-const MOST_AT_ONCE: usize = 512;
 
-/// Picks what is to be written of the beats that were just accepted.
-pub(super) fn news(accepted: Vec<(Key, SlowFields, SlowMark)>) -> Vec<SlowBeat> {
+/// Most agents whose texts one statement writes, and how long it should take: it shares the flusher's connection, and
+/// changes rows with many indexes.
+const MAX_FACTS: u32 = 512;
+const FACTS_TARGET: Duration = Duration::from_millis(50);
+/// While heartbeats wait, texts take at most one part in this many of the flusher's time.
+const FACTS_SHARE: u32 = 10;
+
+/// How many texts may be written after a flush, so that they hold up no heartbeats.
+pub(super) struct FactsBudget {
+    limit: BatchLimit,
+    /// Until when texts yield to waiting heartbeats.
+    yield_until: Instant,
+}
+
+impl FactsBudget {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { limit: BatchLimit::new(MAX_FACTS, FACTS_TARGET), yield_until: now }
+    }
+
+    /// Picks what is to be written now; `busy` is whether heartbeats wait. What is left out is news to the next beat
+    /// still.
+    pub(super) fn pick(
+        &self,
+        accepted: Vec<(Key, SlowFields, SlowMark)>,
+        busy: bool,
+        now: Instant,
+    ) -> Vec<SlowBeat> {
+        if busy && now < self.yield_until { Vec::new() } else { news(accepted, self.limit.get()) }
+    }
+
+    /// The statement for this many agents has ended.
+    pub(super) fn record(&mut self, agents: usize, stored: Result<((), Duration), Failure>, now: Instant) {
+        let elapsed = match stored {
+            Ok(((), elapsed)) => {
+                self.limit.record_success(agents, elapsed);
+                elapsed
+            }
+            Err(Failure { kind, elapsed, error }) => {
+                match kind {
+                    FailureKind::TooSlow => self.limit.record_timeout(agents, elapsed),
+                    FailureKind::InvalidData => tracing::error!(%error, "unstorable texts of heartbeats"),
+                    FailureKind::Unavailable => {}
+                }
+                elapsed
+            }
+        };
+        self.yield_until = now + elapsed * (FACTS_SHARE - 1);
+    }
+}
+
+/// Picks what is to be written of the beats that were just accepted, at most `limit` agents' texts. The others' turn is
+/// their next beat.
+fn news(accepted: Vec<(Key, SlowFields, SlowMark)>, limit: usize) -> Vec<SlowBeat> {
     accepted
         .into_iter()
         .filter(|(_, fields, _)| !fields.is_empty())
@@ -32,7 +84,7 @@ pub(super) fn news(accepted: Vec<(Key, SlowFields, SlowMark)>) -> Vec<SlowBeat> 
             let (agent, credential) = (key.agent, key.credential);
             is_news(&fields, hash, mark).then_some(SlowBeat { agent, credential, fields, hash })
         })
-        .take(MOST_AT_ONCE)
+        .take(limit)
         .collect()
 }
 
@@ -90,14 +142,30 @@ mod tests {
             (fields("2", Patch::Clear), mark(&complaint("disk"), 1, true), true, "it clears"),
             (fields("3", Patch::Clear), mark(&second, 1, false), false, "there was none"),
         ] {
-            assert_eq!(!news(vec![(key(1), said, mark)]).is_empty(), written, "{why}");
+            assert_eq!(!news(vec![(key(1), said, mark)], 1).is_empty(), written, "{why}");
         }
     }
 
     #[test]
     fn what_is_too_much_for_one_flush_stays_news() {
-        let beats =
-            (0..=MOST_AT_ONCE as u128).map(|n| (key(n), fields("2", Patch::Keep), SlowMark::default()));
-        assert_eq!(news(beats.collect()).len(), MOST_AT_ONCE);
+        let beats = (0..9).map(|n| (key(n), fields("2", Patch::Keep), SlowMark::default()));
+        assert_eq!(news(beats.collect(), 8).len(), 8);
+    }
+
+    #[test]
+    fn texts_after_a_slow_statement_yield_to_waiting_heartbeats() {
+        let now = Instant::now();
+        let mut budget = FactsBudget::new(now);
+        let pick = |budget: &FactsBudget, busy, seconds| {
+            let accepted = (0..9).map(|n| (key(n), fields("2", Patch::Keep), SlowMark::default())).collect();
+            budget.pick(accepted, busy, now + Duration::from_secs(seconds)).len()
+        };
+        assert_eq!(pick(&budget, true, 0), 9);
+        let error = "statement timeout".into();
+        let failure = Failure { kind: FailureKind::TooSlow, elapsed: Duration::from_secs(1), error };
+        budget.record(4, Err(failure), now);
+        assert_eq!(pick(&budget, true, 8), 0);
+        assert_eq!(pick(&budget, false, 8), 1, "the limit has followed");
+        assert_eq!(pick(&budget, true, 9), 1);
     }
 }

@@ -60,6 +60,10 @@ mod metrics;
 #[cfg(test)]
 mod min_interval;
 #[cfg(test)]
+mod outage;
+#[cfg(test)]
+mod overload;
+#[cfg(test)]
 mod plans;
 #[cfg(test)]
 mod proxies;

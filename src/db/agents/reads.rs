@@ -11,10 +11,7 @@ use serde_json::value::RawValue;
 use sqlx::types::Json;
 
 use super::{Agents, stored};
-use crate::{
-    db::fleet::GAP,
-    domain::{Error, Result, agent::Status, health::Figures, metadata::Metadata},
-};
+use crate::domain::{Error, Result, agent::Status, health::Figures, metadata::Metadata};
 
 /// What an agent's health is judged from.
 pub struct HealthRow {
@@ -77,24 +74,15 @@ impl Agents<'_> {
             r#"SELECT a.status, a.last_error, l.last_seen_at, l.cpu_percent, l.memory_percent, l.disk_free_gb,
                       l.active_jobs, l.queue_depth, l.clock_skew_ms,
                       COALESCE(l.conflict_at > now() - make_interval(secs => $3), false) AS "conflict!",
-                      -- In a gap of ours, marked or not yet, or a window after it.
-                      COALESCE(l.connected_since IS NOT NULL
-                               AND (gap_ended_at > now() - make_interval(secs => $3)
-                                        AND l.last_seen_at BETWEEN gap_started_at - make_interval(secs => $3)
-                                                               AND gap_ended_at
-                                    OR alive_at < now() - make_interval(secs => $4)
-                                        AND l.last_seen_at >= CASE
-                                            WHEN gap_ended_at > alive_at - make_interval(secs => $3) THEN gap_started_at
-                                            ELSE alive_at END - make_interval(secs => $3)),
-                               false) AS "excused!",
+                      COALESCE(l.connected_since IS NOT NULL AND l.last_seen_at > excused_since, false) AS "excused!",
                       COALESCE(is_connected(l.connected_since, l.last_seen_at, make_interval(secs => $3)), false)
                           AS "connected!"
-               FROM agents a JOIN agent_liveness l ON l.agent_id = a.id CROSS JOIN control_plane
+               FROM agents a JOIN agent_liveness l ON l.agent_id = a.id
+                    CROSS JOIN outage_amnesty(make_interval(secs => $3))
                WHERE a.id = $1 AND a.workspace_id = $2"#,
             agent.uuid(),
             self.workspace.uuid(),
             window.as_secs_f64(),
-            GAP.as_secs_f64(),
         )
         .fetch_optional(&mut *self.connection)
         .await?

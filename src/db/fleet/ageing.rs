@@ -1,54 +1,10 @@
-//! What passes while nobody asks: agents fall silent, and the control plane itself may be away.
+//! Ageing: agents that fell silent are recorded as disconnected.
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 
 use crate::meter;
-
-/// The longest time between two marks that is no gap.
-pub(in crate::db) const GAP: Duration = Duration::from_secs(15);
-
-/// Marks that the control plane takes heartbeats. Where the last mark is too old, the time between is
-/// stored as a gap of ours, with an event for each workspace that had agents connected. Where nobody had,
-/// there is nothing to excuse: a new installation does not begin with a gap since its migration. A gap that
-/// follows another within the window begins where that began, so that nobody loses the amnesty to it.
-///
-/// # Errors
-/// Those of the database.
-pub async fn mark_alive(connection: &mut PgConnection, window: Duration) -> sqlx::Result<()> {
-    let noted = sqlx::query!(
-        r#"-- mark_alive
-        WITH before AS MATERIALIZED (
-            -- Who holds the row is marking.
-            SELECT alive_at,
-                   alive_at < now() - make_interval(secs => $1)
-                       AND EXISTS (SELECT FROM agent_liveness WHERE connected_since IS NOT NULL) AS gap
-            FROM control_plane FOR UPDATE SKIP LOCKED
-        ), marked AS (
-            UPDATE control_plane c
-            SET alive_at = GREATEST(c.alive_at, now()),
-                gap_started_at = CASE WHEN NOT before.gap THEN c.gap_started_at
-                                      WHEN c.gap_ended_at > before.alive_at - make_interval(secs => $2)
-                                      THEN c.gap_started_at
-                                      ELSE before.alive_at END,
-                gap_ended_at = CASE WHEN before.gap THEN now() ELSE c.gap_ended_at END
-            FROM before
-        )
-        INSERT INTO events (workspace_id, type, actor_type, detail)
-        SELECT w.id, 'control_plane_gap', 'system',
-               jsonb_build_object('started_at', api_time(before.alive_at), 'ended_at', api_time(now()))
-        FROM before, workspaces w
-        WHERE before.gap AND EXISTS (SELECT FROM agent_liveness l
-                                     WHERE l.workspace_id = w.id AND l.connected_since IS NOT NULL)"#,
-        GAP.as_secs_f64(),
-        window.as_secs_f64(),
-    )
-    .execute(connection)
-    .await?;
-    meter::events("control_plane_gap", noted.rows_affected());
-    Ok(())
-}
 
 /// Where to look for agents that fell silent, and how much may be done about it in one statement.
 pub struct Search {
@@ -68,10 +24,13 @@ pub struct Look {
     pub closed: i64,
     /// How many pages the table has.
     pub pages: i64,
+    /// Whether events of an outage are still to be written; nothing was looked at then.
+    pub outage_pending: bool,
 }
 
 /// Records that agents fell silent: closes their runs and writes their `disconnected` events. Only one
-/// replica at a time does it; and during a gap of the control plane, and for a window after it, nobody does.
+/// replica at a time does it. Nothing is recorded during an outage of the control plane, for a window after it, and
+/// until its events are written, which look at the runs that this closes.
 ///
 /// It looks at a stretch of the table's pages, not at an index: no index may cover `last_seen_at`, so
 /// among a million connected agents the silent ones are found by looking at each, and this is the cheapest
@@ -89,14 +48,16 @@ pub async fn close_silent_runs(
         Look,
         r#"-- close_silent_runs
         WITH turn AS MATERIALIZED (
-            SELECT pg_try_advisory_xact_lock(hashtext('close_silent_runs'))
-                   AND alive_at > now() - make_interval(secs => $5)
-                   AND COALESCE(gap_ended_at <= now() - make_interval(secs => $1), true) AS ours
-            FROM control_plane
+            SELECT excused_since IS NULL AND NOT outage_pending
+                   AND pg_try_advisory_xact_lock(hashtext('close_silent_runs')) AS ours,
+                   outage_pending, LEAST(alive_at, now()) AS storing_until
+            FROM control_plane, outage_amnesty(make_interval(secs => $1)),
+                 (SELECT EXISTS (SELECT FROM control_plane_outages) AS outage_pending) AS outages
         ), silent AS MATERIALIZED (
             SELECT agent_id, workspace_id, last_seen_at FROM agent_liveness
             WHERE (SELECT ours FROM turn) AND connected_since IS NOT NULL
-              AND last_seen_at <= now() - make_interval(secs => $1)
+              -- Heartbeats were still being stored when its window ended: flushes may fail since the newest mark.
+              AND last_seen_at <= (SELECT storing_until FROM turn) - make_interval(secs => $1)
               AND ctid >= format('(%s,0)', $2::int8)::tid AND ctid < format('(%s,0)', $2 + $3::int8)::tid
             ORDER BY agent_id LIMIT $4
             FOR NO KEY UPDATE SKIP LOCKED
@@ -109,13 +70,13 @@ pub async fn close_silent_runs(
             FROM silent
         )
         SELECT ours AS "ours!", (SELECT count(*) FROM silent) AS "closed!",
-               pg_relation_size('agent_liveness') / current_setting('block_size')::int8 AS "pages!"
+               pg_relation_size('agent_liveness') / current_setting('block_size')::int8 AS "pages!",
+               outage_pending AS "outage_pending!"
         FROM turn"#,
         window.as_secs_f64(),
         search.page,
         search.pages,
         search.most,
-        GAP.as_secs_f64(),
     )
     .fetch_one(connection)
     .await?;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use planasonix_wire::{AgentId, json::Patch};
 use sqlx::PgConnection;
 
-use super::{SlowMark, ageing::GAP};
+use super::SlowMark;
 use crate::{
     domain::{
         credential::{Agent, Hashed},
@@ -140,25 +140,19 @@ pub async fn store_beats(
         WITH beat AS MATERIALIZED (
             SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::text[], $4::int4[], $5::float8[], $6::float8[],
                                  $7::float8[], $8::int4[], $9::int4[], $10::int8[], $11::text[], $12::text[],
-                                 $13::bool[], $17::text[]) WITH ORDINALITY
+                                 $13::bool[], $16::text[]) WITH ORDINALITY
             AS beat (agent_id, credential, remote_ip, patched, cpu_percent, memory_percent, disk_free_gb,
                      active_jobs, queue_depth, sent_at_ms, instance_id, other_instance_id, resent, other_remote_ip,
                      position)
-        ), gap AS MATERIALIZED (
-            -- A silence that began when we ourselves were away is not the agent's, whether or not the gap
-            -- has been marked yet.
-            SELECT CASE WHEN gap_ended_at > now() - make_interval(secs => $14) THEN gap_started_at
-                        WHEN alive_at >= now() - make_interval(secs => $16) THEN NULL
-                        WHEN gap_ended_at > alive_at - make_interval(secs => $14) THEN gap_started_at
-                        ELSE alive_at
-                   END - make_interval(secs => $14) AS excused_since
-            FROM control_plane
+        ), amnesty AS MATERIALIZED (
+            -- Silence that an outage of the control plane excuses, recorded yet or not, does not end a run.
+            SELECT excused_since FROM outage_amnesty(make_interval(secs => $14))
         ), locked AS MATERIALIZED (
             SELECT l.workspace_id, l.credential AS current_credential, l.last_seen_at AS silent_since,
                    l.next_credential IS NOT DISTINCT FROM beat.credential AS promotes,
                    l.connected_since IS NOT NULL AS was_open,
                    COALESCE(is_connected(l.connected_since, l.last_seen_at, make_interval(secs => $14))
-                            OR l.last_seen_at > (SELECT excused_since FROM gap), false)
+                            OR l.last_seen_at > (SELECT excused_since FROM amnesty), false)
                        AND l.connected_since IS NOT NULL AS was_connected,
                    COALESCE(beat.other_instance_id,
                             CASE WHEN l.instance_id <> beat.instance_id
@@ -257,7 +251,6 @@ pub async fn store_beats(
         &columns.resent,
         rules.window.as_secs_f64(),
         rules.min_interval.as_secs_f64(),
-        GAP.as_secs_f64(),
         &columns.other_remote_ips as &[Option<String>],
     )
     .fetch_all(connection)

@@ -6,8 +6,11 @@ use std::{collections::HashMap, time::Duration};
 use chrono::{DateTime, Utc};
 use planasonix::domain::credential::{Agent as Credential, ApiKey, Hashed, Plain};
 use planasonix_wire::{AgentId, ApiKeyId, WorkspaceId};
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
+
+/// An agent and its credential.
+pub type Known = (AgentId, Hashed<Credential>);
 
 /// What is stored of an agent's last beat: when it was, and its `active_jobs`.
 pub type LastBeat = (DateTime<Utc>, Option<i32>);
@@ -127,6 +130,13 @@ impl Held {
         Self(connection)
     }
 
+    /// Holds the one row that the marks are written to.
+    pub async fn marks(database: &PgConnectOptions) -> Self {
+        let mut connection = connect(database).await;
+        sqlx::raw_sql("BEGIN; SELECT FROM control_plane FOR UPDATE").execute(&mut connection).await.unwrap();
+        Self(connection)
+    }
+
     pub async fn let_go(self) {
         self.0.close().await.unwrap();
     }
@@ -189,6 +199,15 @@ pub async fn waiting_for_a_lock(database: &PgConnectOptions) -> i64 {
     .unwrap()
 }
 
+/// The same, each silent for an hour.
+pub async fn silent_agents(database: &PgConnectOptions, many: usize) {
+    connected_agents(database, many).await;
+    let shift = "BEGIN; ALTER TABLE agent_liveness DISABLE TRIGGER USER;
+        UPDATE agent_liveness SET last_seen_at = now() - interval '1 hour';
+        ALTER TABLE agent_liveness ENABLE TRIGGER USER; COMMIT";
+    sqlx::raw_sql(shift).execute(&mut connect(database).await).await.unwrap();
+}
+
 /// Lets Postgres count, as it does by itself now and then.
 pub async fn analyze(database: &PgConnectOptions) {
     sqlx::query("ANALYZE agent_liveness").execute(&mut connect(database).await).await.unwrap();
@@ -238,6 +257,72 @@ pub async fn were_away(database: &PgConnectOptions, time: Duration) {
     .execute(&mut connect(database).await)
     .await
     .unwrap();
+}
+
+/// Sets how far the newest mark lies before the database's time; negative is ahead of it.
+pub async fn set_mark_age(database: &PgConnectOptions, seconds: f64) {
+    sqlx::query("UPDATE control_plane SET alive_at = now() - make_interval(secs => $1)")
+        .bind(seconds)
+        .execute(&mut connect(database).await)
+        .await
+        .unwrap();
+}
+
+/// When the last recorded outage began and ended, in seconds before now.
+pub async fn last_outage(database: &PgConnectOptions) -> Option<(f64, f64)> {
+    sqlx::query_as(
+        "SELECT extract(epoch FROM now() - gap_started_at)::float8, extract(epoch FROM now() - gap_ended_at)::float8
+         FROM control_plane WHERE gap_started_at IS NOT NULL",
+    )
+    .fetch_optional(&mut connect(database).await)
+    .await
+    .unwrap()
+}
+
+/// The workspaces whose audit trail has this type of event, each as often as it has.
+pub async fn workspaces_with(database: &PgConnectOptions, event_type: &str) -> Vec<Uuid> {
+    sqlx::query_scalar("SELECT workspace_id FROM events WHERE type = $1 ORDER BY workspace_id")
+        .bind(event_type)
+        .fetch_all(&mut connect(database).await)
+        .await
+        .unwrap()
+}
+
+/// How many agents have an open run.
+pub async fn open_runs(database: &PgConnectOptions) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM agent_liveness WHERE connected_since IS NOT NULL")
+        .fetch_one(&mut connect(database).await)
+        .await
+        .unwrap()
+}
+
+/// Makes every change of a liveness row take this long, or fail if it is a heartbeat's.
+pub async fn burden_liveness(database: &PgConnectOptions, burden: Burden) {
+    let body = match burden {
+        Burden::Slow(time) => format!("PERFORM pg_sleep({})", time.as_secs_f64()),
+        Burden::Fails => "IF NEW.last_seen_at IS DISTINCT FROM OLD.last_seen_at THEN \
+                          RAISE EXCEPTION 'no heartbeats'; END IF"
+            .to_owned(),
+    };
+    let sql = format!(
+        "CREATE FUNCTION burden() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$;
+         CREATE TRIGGER burden BEFORE UPDATE ON agent_liveness FOR EACH ROW EXECUTE FUNCTION burden()"
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connect(database).await).await.unwrap();
+}
+
+/// What is wrong with the liveness table.
+pub enum Burden {
+    Slow(Duration),
+    Fails,
+}
+
+/// Takes the burden away.
+pub async fn unburden_liveness(database: &PgConnectOptions) {
+    sqlx::raw_sql("DROP TRIGGER burden ON agent_liveness; DROP FUNCTION burden()")
+        .execute(&mut connect(database).await)
+        .await
+        .unwrap();
 }
 
 /// The idempotency keys that are stored.
