@@ -1,5 +1,6 @@
 //! A workspace's API keys. A key that was deleted or revoked stays as a row, so that its holder is told.
 
+use chrono::{DateTime, Utc};
 use planasonix_wire::{ApiKeyId, WorkspaceId, api_key::ApiKey as Shown, json::Timestamp, token::Kind};
 use sqlx::PgConnection;
 
@@ -61,7 +62,21 @@ impl ApiKeys<'_> {
     /// # Errors
     /// Only those of the database.
     pub async fn list(&mut self, after: Option<ApiKeyId>, size: PageSize) -> Result<Vec<Shown>> {
-        self.fetch(after.map_or(uuid::Uuid::nil(), ApiKeyId::uuid), None, size.with_lookahead()).await
+        let after = after.map_or(uuid::Uuid::nil(), ApiKeyId::uuid);
+        // By `uuid_send(id)`: the primary key holds all workspaces' keys, and no index but the workspace's own is
+        // in this order.
+        let rows = sqlx::query_as!(
+            KeyRow,
+            "SELECT id, name, scopes, last_used_at, expires_at FROM api_keys
+             WHERE workspace_id = $1 AND uuid_send(id) > uuid_send($2) AND revoked_at IS NULL
+             ORDER BY uuid_send(id) LIMIT $3",
+            self.workspace.uuid(),
+            after,
+            size.with_lookahead(),
+        )
+        .fetch_all(&mut *self.connection)
+        .await?;
+        rows.into_iter().map(KeyRow::shown).collect()
     }
 
     /// One key.
@@ -69,36 +84,16 @@ impl ApiKeys<'_> {
     /// # Errors
     /// [`Error::ApiKeyNotFound`], and those of the database.
     pub async fn get(&mut self, id: ApiKeyId) -> Result<Shown> {
-        self.fetch(uuid::Uuid::nil(), Some(id), 1).await?.pop().ok_or(Error::ApiKeyNotFound)
-    }
-
-    async fn fetch(&mut self, after: uuid::Uuid, only: Option<ApiKeyId>, most: i64) -> Result<Vec<Shown>> {
-        let rows = sqlx::query!(
+        let row = sqlx::query_as!(
+            KeyRow,
             "SELECT id, name, scopes, last_used_at, expires_at FROM api_keys
-             WHERE workspace_id = $1 AND id > $2 AND ($3::uuid IS NULL OR id = $3) AND revoked_at IS NULL
-             ORDER BY id LIMIT $4",
+             WHERE workspace_id = $1 AND uuid_send(id) = uuid_send($2) AND revoked_at IS NULL",
             self.workspace.uuid(),
-            after,
-            only.map(ApiKeyId::uuid),
-            most,
+            id.uuid(),
         )
-        .fetch_all(&mut *self.connection)
+        .fetch_optional(&mut *self.connection)
         .await?;
-        rows.into_iter()
-            .map(|row| {
-                let id = ApiKeyId::from_uuid(row.id);
-                let scopes = row.scopes.iter().map(|scope| stored("api_keys.scopes", scope));
-                Ok(Shown {
-                    id,
-                    name: row.name,
-                    prefix: Kind::ApiKey.public_part(id.ulid()),
-                    scopes: scopes.collect::<Result<_>>()?,
-                    created_at: id.created_at(),
-                    last_used_at: row.last_used_at.map(Timestamp::from),
-                    expires_at: row.expires_at.map(Timestamp::from),
-                })
-            })
-            .collect()
+        row.ok_or(Error::ApiKeyNotFound)?.shown()
     }
 
     /// Gives a key another secret; the old one is dead. Tells when.
@@ -108,7 +103,8 @@ impl ApiKeys<'_> {
     pub async fn replace_secret(&mut self, key: &Plain<ApiKey>, argon2: &str) -> Result<Timestamp> {
         let at = sqlx::query_scalar!(
             r#"UPDATE api_keys SET argon2 = $3, sha256_check = $4
-               WHERE id = $1 AND workspace_id = $2 AND revoked_at IS NULL RETURNING now() AS "now!""#,
+               WHERE workspace_id = $2 AND uuid_send(id) = uuid_send($1) AND revoked_at IS NULL
+               RETURNING now() AS "now!""#,
             uuid::Uuid::from_u128(key.public_id().0),
             self.workspace.uuid(),
             argon2,
@@ -133,7 +129,8 @@ impl ApiKeys<'_> {
             return Err(Error::LastAdminKey);
         }
         sqlx::query!(
-            "UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND workspace_id = $2",
+            "UPDATE api_keys SET revoked_at = now()
+             WHERE workspace_id = $2 AND uuid_send(id) = uuid_send($1)",
             id.uuid(),
             self.workspace.uuid(),
         )
@@ -144,15 +141,41 @@ impl ApiKeys<'_> {
 
     async fn has_other_admin(&mut self, id: ApiKeyId) -> Result<bool> {
         let there = sqlx::query_scalar!(
-            r#"SELECT EXISTS (SELECT FROM api_keys
-                              WHERE workspace_id = $1 AND id <> $2 AND 'admin:organization' = ANY(scopes)
-                                AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now()))
-               AS "there!""#,
+            // The order keeps the planner from reading the table until a row of this workspace turns up.
+            r#"SELECT COALESCE(
+                   (SELECT true FROM api_keys
+                    WHERE workspace_id = $1 AND id <> $2 AND 'admin:organization' = ANY(scopes)
+                      AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+                    ORDER BY uuid_send(id) LIMIT 1), false) AS "there!""#,
             self.workspace.uuid(),
             id.uuid(),
         )
         .fetch_one(&mut *self.connection)
         .await?;
         Ok(there)
+    }
+}
+
+struct KeyRow {
+    id: uuid::Uuid,
+    name: String,
+    scopes: Vec<String>,
+    last_used_at: Option<DateTime<Utc>>,
+    expires_at: Option<DateTime<Utc>>,
+}
+
+impl KeyRow {
+    fn shown(self) -> Result<Shown> {
+        let id = ApiKeyId::from_uuid(self.id);
+        let scopes = self.scopes.iter().map(|scope| stored("api_keys.scopes", scope));
+        Ok(Shown {
+            id,
+            name: self.name,
+            prefix: Kind::ApiKey.public_part(id.ulid()),
+            scopes: scopes.collect::<Result<_>>()?,
+            created_at: id.created_at(),
+            last_used_at: self.last_used_at.map(Timestamp::from),
+            expires_at: self.expires_at.map(Timestamp::from),
+        })
     }
 }

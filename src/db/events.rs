@@ -102,9 +102,11 @@ impl Events<'_> {
         let lately = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT FROM events
                               WHERE agent_id = $1 AND type = $2 AND at > now() - interval '1 minute'
-                                AND id >= ulid_floor(now() - interval '1 minute')) AS "lately!""#,
+                                AND uuid_send(id) >= uuid_send(ulid_floor(now() - interval '1 minute'))
+                                AND workspace_id = $3) AS "lately!""#,
             agent.uuid(),
             event.as_str(),
+            self.workspace.uuid(),
         )
         .fetch_one(&mut *self.connection)
         .await?;
@@ -137,9 +139,11 @@ impl Events<'_> {
     /// [`Error::AgentNotFound`], and those of the database.
     pub async fn check_agent(&mut self, agent: AgentId) -> Result<()> {
         let known = sqlx::query_scalar!(
-            r#"SELECT EXISTS (SELECT FROM agents WHERE id = $1 AND workspace_id = $2)
-                   OR COALESCE((SELECT workspace_id FROM events WHERE agent_id = $1 ORDER BY id LIMIT 1) = $2, false)
-                   AS "known!""#,
+            r#"SELECT COALESCE(
+                   (SELECT true FROM agents WHERE workspace_id = $2 AND uuid_send(id) = uuid_send($1)),
+                   (SELECT true FROM events WHERE workspace_id = $2 AND agent_id = $1
+                    ORDER BY uuid_send(id) LIMIT 1),
+                   false) AS "known!""#,
             agent.uuid(),
             self.workspace.uuid(),
         )
@@ -149,6 +153,8 @@ impl Events<'_> {
     }
 }
 
+/// Only indexes that begin with the workspace are in the order of `uuid_send(id)`; by `id` alone, the planner may
+/// read the primary key, which holds all workspaces' events.
 fn list_statement(
     workspace: WorkspaceId,
     filter: &Filter,
@@ -167,16 +173,17 @@ fn list_statement(
     }
     if let Some(since) = filter.since {
         // An id is as old as its event, or younger by a transaction's time: the bounds make an index range.
-        sql.push(" AND at >= ").push_bind(since).push(" AND id >= ulid_floor(").push_bind(since).push(")");
+        sql.push(" AND at >= ").push_bind(since);
+        sql.push(" AND uuid_send(id) >= uuid_send(ulid_floor(").push_bind(since).push("))");
     }
     if let Some(until) = filter.until {
         sql.push(" AND at < ").push_bind(until);
-        sql.push(" AND id < ulid_floor(").push_bind(until + LATEST).push(")");
+        sql.push(" AND uuid_send(id) < uuid_send(ulid_floor(").push_bind(until + LATEST).push("))");
     }
     if let Some(before) = before {
-        sql.push(" AND id < ").push_bind(before.uuid());
+        sql.push(" AND uuid_send(id) < uuid_send(").push_bind(before.uuid()).push(")");
     }
-    sql.push(" ORDER BY id DESC LIMIT ").push_bind(size.with_lookahead());
+    sql.push(" ORDER BY uuid_send(id) DESC LIMIT ").push_bind(size.with_lookahead());
     sql
 }
 

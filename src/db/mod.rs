@@ -13,7 +13,9 @@ pub mod events;
 pub mod fleet;
 pub mod idempotency;
 pub mod lane;
+mod migrate;
 pub mod schema;
+pub mod statements;
 pub mod workspace;
 pub mod workspaces;
 

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, migrate::Migrator, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 
 use tokio::time::timeout;
 
-use super::{Budget, Db};
+use super::{Budget, Db, migrate::MIGRATIONS};
 use crate::domain::{Error, Result};
+
+pub use super::migrate::migrate;
 
 /// How long a check on a connection of its own may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Why this program may not run on the schema that is there.
 #[derive(Debug, thiserror::Error)]
@@ -28,25 +28,6 @@ pub enum Mismatch {
     /// A later migration excludes this program.
     #[error("the database's schema serves programs from {0} on, and this is {1}: run a newer one")]
     TooNew(String, &'static str),
-}
-
-/// Brings the schema up to what this program brings along. On a connection of its own, without the
-/// usual time limits: a migration takes what it takes. When this process ends meanwhile, the server notices
-/// within a second, also in a statement that runs or waits for a lock, and takes back what was not committed.
-///
-/// # Errors
-/// The database is away, or a migration failed; nothing of that one is left then.
-pub async fn migrate(options: &PgConnectOptions) -> Result<()> {
-    let mut connection = PgConnection::connect_with(options).await?;
-    // Without it the statement of a process that has ended would keep its locks until it is done. Not every platform of the
-    // server has it, and a migration works without.
-    match sqlx::raw_sql("SET client_connection_check_interval = '500ms'").execute(&mut connection).await {
-        Ok(_) | Err(sqlx::Error::Database(_)) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let migrated = MIGRATIONS.run(&mut connection).await;
-    connection.close().await?;
-    migrated.map_err(|error| Error::Internal(error.into()))
 }
 
 /// Creates a database on this server, if it is not there yet.

@@ -81,7 +81,8 @@ impl Db {
             .await
     }
 
-    /// Changes what is given of a workspace's settings; tells whether there is such a workspace.
+    /// Changes the given settings of a workspace, and counts its agents if a limit is given. Returns whether
+    /// the workspace exists.
     ///
     /// # Errors
     /// Only those of the database.
@@ -92,18 +93,32 @@ impl Db {
         max_agents: Option<i32>,
     ) -> Result<bool> {
         self.writes()
-            .run("set_workspace", &Budget::default(), |mut connection| async move {
-                let done = sqlx::query!(
+            .transaction("set_workspace", &Budget::default(), |mut connection| async move {
+                // Waits for registrations and deletions that saw the workspace without a limit; those to come
+                // wait for the commit and see the limit. So none is missing in the count, and none twice.
+                sqlx::query!("SELECT id FROM workspaces WHERE slug = $1 FOR UPDATE", slug)
+                    .fetch_optional(&mut *connection)
+                    .await?;
+                let id = sqlx::query_scalar!(
                     "UPDATE workspaces SET reenable_policy = COALESCE($2, reenable_policy),
                                            max_agents = COALESCE($3, max_agents)
-                     WHERE slug = $1",
+                     WHERE slug = $1 RETURNING id",
                     slug,
                     policy.map(ReenablePolicy::as_str),
                     max_agents,
                 )
+                .fetch_optional(&mut *connection)
+                .await?;
+                let (Some(id), Some(_)) = (id, max_agents) else { return Ok(id.is_some()) };
+                sqlx::query!(
+                    "WITH counted AS (DELETE FROM agent_count_changes WHERE workspace_id = $1)
+                     UPDATE workspaces
+                     SET agent_count = (SELECT count(*) FROM agents WHERE workspace_id = $1) WHERE id = $1",
+                    id,
+                )
                 .execute(&mut *connection)
                 .await?;
-                Ok(done.rows_affected() == 1)
+                Ok(true)
             })
             .await
     }

@@ -9,8 +9,10 @@ use crate::domain::{
 };
 
 impl Agents<'_> {
-    /// Fails if the workspace has as many agents as it may have. Holds a lock on the workspace's row
-    /// from then on, so that two registrations cannot both be the last one.
+    /// Fails if the workspace has as many agents as its limit allows. From then on it holds a lock on the
+    /// workspace's row, so that two registrations cannot both be the last one. Without a limit there is no lock.
+    ///
+    /// The number is kept by triggers (migration 17); this moves what they noted into the workspace's row.
     ///
     /// # Errors
     /// [`Error::AgentLimitReached`], and those of the database.
@@ -27,8 +29,12 @@ impl Agents<'_> {
         )
         .fetch_one(&mut *self.connection)
         .await?;
+        // A statement of its own: it must see what was committed while the last one waited for the lock.
         let agents = sqlx::query_scalar!(
-            r#"SELECT count(*) AS "count!" FROM agents WHERE workspace_id = $1"#,
+            "WITH changes AS (DELETE FROM agent_count_changes WHERE workspace_id = $1 RETURNING change)
+             UPDATE workspaces
+             SET agent_count = agent_count + (SELECT COALESCE(sum(change), 0) FROM changes)::bigint
+             WHERE id = $1 RETURNING agent_count",
             self.workspace.uuid(),
         )
         .fetch_one(&mut *self.connection)

@@ -48,50 +48,121 @@ impl Agents<'_> {
     }
 }
 
-/// The list's statement for the filters given. Public for the test that asks the planner about it.
+/// Rows that a search reads of its workspace's list before it asks the search index. A text or tag that many
+/// agents have fills a page from these.
+const WALKED_ROWS: i64 = 512;
+/// The shortest part of a label that `agent_search_keys` has a key for, in characters.
+const MIN_KEY_CHARS: usize = 3;
+
+const COLUMNS: &str = "a.id, a.label, a.platform, a.version, a.status";
+
+/// The list's statement for these filters.
+///
+/// Only indexes that begin with the workspace match it: `uuid_send(id)` instead of `id` keeps the planner from the
+/// primary key. What other workspaces hold changes neither the rows it reads nor, for a search, its plan, which
+/// statistics over all labels or tags would: the estimate for `strpos` is constant, and that for
+/// `agent_search_keys` depends on keys of this workspace.
 pub fn list_statement(
     workspace: WorkspaceId,
     filter: &Filter,
     after: Option<AgentId>,
     size: PageSize,
 ) -> QueryBuilder<Postgres> {
-    let mut sql = QueryBuilder::new(
-        // No join: a merge join would read the other table from its beginning for each page.
-        "SELECT a.id, a.label, a.platform, a.version, a.status,
-                (SELECT last_seen_at FROM agent_liveness WHERE agent_id = a.id) AS last_seen_at
-         FROM agents a WHERE a.workspace_id = ",
-    );
-    sql.push_bind(workspace.uuid());
-    if let Some(status) = filter.status {
-        sql.push(" AND a.status = ").push_bind(status.as_str());
-    }
-    if let Some(platform) = filter.platform {
-        sql.push(" AND a.platform = ").push_bind(platform.as_str());
-    }
-    if !filter.tags.is_empty() {
-        sql.push(" AND a.tags @> ").push_bind(filter.tags.clone());
-    }
-    if let Some(label) = &filter.label {
-        sql.push(" AND a.label_key LIKE ").push_bind(substring_pattern(label));
-    }
-    if let Some(after) = after {
-        sql.push(" AND a.id > ").push_bind(after.uuid());
-    }
-    sql.push(" ORDER BY a.id LIMIT ").push_bind(size.with_lookahead());
-    sql
+    let list = List { workspace, filter, after, limit: size.with_lookahead() };
+    if list.has_keys() { list.search() } else { list.walk() }
 }
 
-/// The LIKE pattern for "holds this text", with `%`, `_` and `\` standing for themselves.
-fn substring_pattern(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for character in label_key(text).chars() {
-        if matches!(character, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(character);
+struct List<'f> {
+    workspace: WorkspaceId,
+    filter: &'f Filter,
+    after: Option<AgentId>,
+    limit: i64,
+}
+
+impl List<'_> {
+    /// Whether there are keys to search by. Without any, the search index would be read from end to end.
+    fn has_keys(&self) -> bool {
+        let label = self.filter.label.as_deref().map(label_key);
+        !self.filter.tags.is_empty() || label.is_some_and(|label| label.chars().count() >= MIN_KEY_CHARS)
     }
-    pattern.push('%');
-    pattern
+
+    /// Reads the workspace's list in its order until the page is full.
+    fn walk(&self) -> QueryBuilder<Postgres> {
+        // No join: a merge join would read the other table from its beginning for each page.
+        let mut sql = QueryBuilder::new(format!(
+            "SELECT {COLUMNS}, (SELECT last_seen_at FROM agent_liveness WHERE agent_id = a.id) AS last_seen_at
+             FROM agents a WHERE "
+        ));
+        self.push_plain_filters(&mut sql);
+        sql.push(" AND ");
+        self.push_search_filters(&mut sql);
+        self.push_after(&mut sql);
+        self.push_page(&mut sql);
+        sql
+    }
+
+    /// Reads the next `WALKED_ROWS` of the list. If these do not fill the page, finds the rest by the search index.
+    /// The choice is made by what is there and not by an estimate: multiplying the frequencies of keys that occur
+    /// together makes a frequent text look rare.
+    fn search(&self) -> QueryBuilder<Postgres> {
+        let mut sql = QueryBuilder::new(format!("WITH walked AS MATERIALIZED (SELECT {COLUMNS}, "));
+        self.push_search_filters(&mut sql);
+        sql.push(" AS matches FROM agents a WHERE ");
+        self.push_plain_filters(&mut sql);
+        self.push_after(&mut sql);
+        sql.push(" ORDER BY uuid_send(a.id) LIMIT ").push_bind(WALKED_ROWS);
+        sql.push(format!("), near AS MATERIALIZED (SELECT {COLUMNS} FROM walked a WHERE matches"));
+        self.push_page(&mut sql);
+        sql.push(format!("), far AS MATERIALIZED (SELECT {COLUMNS} FROM agents a WHERE "));
+        self.push_plain_filters(&mut sql);
+        sql.push(" AND agent_search_keys(a.workspace_id, a.label_key, a.tags) @> agent_search_keys(");
+        sql.push_bind(self.workspace.uuid()).push(", ");
+        sql.push_bind(self.filter.label.as_deref().map(label_key).unwrap_or_default()).push(", ");
+        sql.push_bind(self.filter.tags.clone()).push(") AND ");
+        self.push_search_filters(&mut sql);
+        sql.push(
+            " AND uuid_send(a.id) > (SELECT uuid_send(id) FROM walked ORDER BY id DESC LIMIT 1)
+              AND (SELECT count(*) FROM walked) = ",
+        );
+        sql.push_bind(WALKED_ROWS).push(" AND (SELECT count(*) FROM near) < ").push_bind(self.limit);
+        self.push_page(&mut sql);
+        sql.push(format!(
+            ") SELECT {COLUMNS}, (SELECT last_seen_at FROM agent_liveness WHERE agent_id = a.id) AS last_seen_at
+               FROM (SELECT * FROM near UNION ALL SELECT * FROM far) a"
+        ));
+        self.push_page(&mut sql);
+        sql
+    }
+
+    fn push_plain_filters(&self, sql: &mut QueryBuilder<Postgres>) {
+        sql.push("a.workspace_id = ").push_bind(self.workspace.uuid());
+        if let Some(status) = self.filter.status {
+            sql.push(" AND a.status = ").push_bind(status.as_str());
+        }
+        if let Some(platform) = self.filter.platform {
+            sql.push(" AND a.platform = ").push_bind(platform.as_str());
+        }
+    }
+
+    fn push_search_filters(&self, sql: &mut QueryBuilder<Postgres>) {
+        sql.push("true");
+        if !self.filter.tags.is_empty() {
+            sql.push(" AND a.tags @> ").push_bind(self.filter.tags.clone());
+        }
+        if let Some(label) = &self.filter.label {
+            sql.push(" AND strpos(a.label_key, ").push_bind(label_key(label)).push(") > 0");
+        }
+    }
+
+    fn push_after(&self, sql: &mut QueryBuilder<Postgres>) {
+        if let Some(after) = self.after {
+            sql.push(" AND uuid_send(a.id) > uuid_send(").push_bind(after.uuid()).push(")");
+        }
+    }
+
+    fn push_page(&self, sql: &mut QueryBuilder<Postgres>) {
+        sql.push(" ORDER BY uuid_send(a.id) LIMIT ").push_bind(self.limit);
+    }
 }
 
 fn summary(row: &PgRow) -> Result<AgentSummary> {

@@ -37,8 +37,11 @@ pub(super) async fn lock(
     workspace: WorkspaceId,
     agent: AgentId,
 ) -> Result<Option<Locked>> {
+    // By `uuid_send(id)`, whose index begins with the workspace: an id of another workspace leads to no row.
     sqlx::query!(
-        "SELECT agent_id FROM agent_liveness WHERE agent_id = $1 AND workspace_id = $2 FOR UPDATE",
+        "SELECT agent_id FROM agent_liveness
+         WHERE agent_id = (SELECT id FROM agents WHERE workspace_id = $2 AND uuid_send(id) = uuid_send($1))
+         FOR UPDATE",
         agent.uuid(),
         workspace.uuid(),
     )
@@ -46,7 +49,7 @@ pub(super) async fn lock(
     .await?;
     let row = sqlx::query!(
         r#"SELECT status, revoked_at, first_pending, enrolled_at IS NOT NULL AS "enrolled!"
-           FROM agents WHERE id = $1 AND workspace_id = $2 FOR UPDATE"#,
+           FROM agents WHERE workspace_id = $2 AND uuid_send(id) = uuid_send($1) FOR UPDATE"#,
         agent.uuid(),
         workspace.uuid(),
     )

@@ -38,7 +38,7 @@ impl Agents<'_> {
                       a.metadata AS "metadata: Json<Box<RawValue>>", a.hostname, a.instance_id,
                       a.revoked_at, a.revoke_reason, l.last_seen_at, l.draining
                FROM agents a JOIN agent_liveness l ON l.agent_id = a.id
-               WHERE a.id = $1 AND a.workspace_id = $2"#,
+               WHERE a.workspace_id = $2 AND uuid_send(a.id) = uuid_send($1)"#,
             agent.uuid(),
             self.workspace.uuid(),
         )
@@ -79,7 +79,7 @@ impl Agents<'_> {
                           AS "connected!"
                FROM agents a JOIN agent_liveness l ON l.agent_id = a.id
                     CROSS JOIN outage_amnesty(make_interval(secs => $3))
-               WHERE a.id = $1 AND a.workspace_id = $2"#,
+               WHERE a.workspace_id = $2 AND uuid_send(a.id) = uuid_send($1)"#,
             agent.uuid(),
             self.workspace.uuid(),
             window.as_secs_f64(),
@@ -120,9 +120,9 @@ impl Agents<'_> {
                SELECT l.agent_id, (SELECT label FROM agents WHERE id = l.agent_id) AS "label!",
                       l.connected_since AS "connected_since!", host(l.remote_ip) AS "remote_ip!"
                FROM agent_liveness l
-               WHERE l.workspace_id = $1 AND l.agent_id > $2
+               WHERE l.workspace_id = $1 AND uuid_send(l.agent_id) > uuid_send($2)
                  AND is_connected(l.connected_since, l.last_seen_at, make_interval(secs => $3))
-               ORDER BY l.agent_id LIMIT $4"#,
+               ORDER BY uuid_send(l.agent_id) LIMIT $4"#,
             self.workspace.uuid(),
             after.map_or(uuid::Uuid::nil(), AgentId::uuid),
             window.as_secs_f64(),
