@@ -1,14 +1,15 @@
-//! How an API key comes to its secret, and, in [`keyring`], whether what is presented is one. The slow hash is
-//! computed off the async threads.
+//! How an API key gets its secret, and, in [`keyring`], whether what is presented is one. The slow hash is
+//! computed in [`hash_pool`].
 
+pub mod hash_pool;
 pub mod keyring;
 
 use planasonix_wire::{
     ApiKeyId,
     api_key::{CreatedApiKey, RegeneratedApiKey},
 };
-use tokio::task::spawn_blocking;
 
+use self::hash_pool::{HashPool, HashWork};
 use crate::{
     db::Workspace,
     domain::{
@@ -19,13 +20,21 @@ use crate::{
     entropy,
 };
 
-/// Makes an API key.
+/// Creates an API key from the command line, which needs no pool of its own size.
 ///
 /// # Errors
 /// Only those of the database.
 pub async fn create(workspace: &Workspace, new: NewKey) -> Result<CreatedApiKey> {
+    create_in(&HashPool::default(), workspace, new).await
+}
+
+/// Creates an API key; `pool` computes the hash of its secret.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the pool's queue is full, and those of the database.
+pub async fn create_in(pool: &HashPool, workspace: &Workspace, new: NewKey) -> Result<CreatedApiKey> {
     let id = workspace.read("next_key_id", |mut rows| async move { rows.api_keys().next_id().await }).await?;
-    let (key, argon2) = generate(id).await?;
+    let (key, argon2) = generate(pool, workspace, id).await?;
     let (stored, hash, asked) = (&key, argon2.as_str(), &new);
     let expires_at = workspace
         .write("create_key", |mut rows| async move { rows.api_keys().insert(stored, hash, asked).await })
@@ -41,13 +50,17 @@ pub async fn create(workspace: &Workspace, new: NewKey) -> Result<CreatedApiKey>
     })
 }
 
-/// Gives an API key another secret; the old one is dead.
+/// Gives an API key another secret; the old one is refused from then on.
 ///
 /// # Errors
-/// [`Error::ApiKeyNotFound`], and those of the database.
-pub async fn regenerate(workspace: &Workspace, id: ApiKeyId) -> Result<RegeneratedApiKey> {
+/// [`Error::ApiKeyNotFound`], those of [`create_in`].
+pub async fn regenerate_in(
+    pool: &HashPool,
+    workspace: &Workspace,
+    id: ApiKeyId,
+) -> Result<RegeneratedApiKey> {
     workspace.read("get_key", |mut rows| async move { rows.api_keys().get(id).await }).await?;
-    let (key, argon2) = generate(id).await?;
+    let (key, argon2) = generate(pool, workspace, id).await?;
     let (stored, hash) = (&key, argon2.as_str());
     let rotated_at = workspace
         .write("regenerate_key", |mut rows| async move { rows.api_keys().replace_secret(stored, hash).await })
@@ -55,12 +68,11 @@ pub async fn regenerate(workspace: &Workspace, id: ApiKeyId) -> Result<Regenerat
     Ok(RegeneratedApiKey { id, prefix: key.prefix(), secret: key.reveal(), rotated_at })
 }
 
-async fn generate(id: ApiKeyId) -> Result<(Plain<ApiKey>, String)> {
-    spawn_blocking(move || {
+async fn generate(pool: &HashPool, workspace: &Workspace, id: ApiKeyId) -> Result<(Plain<ApiKey>, String)> {
+    let hashing = pool.run(HashWork::New, workspace.id(), move || {
         let key = Plain::generate(&mut entropy::rng(), id.ulid());
         let argon2 = key.argon2(&mut entropy::rng()).map_err(|error| Error::Internal(error.into()))?;
         Ok((key, argon2))
-    })
-    .await
-    .map_err(|error| Error::Internal(error.into()))?
+    });
+    workspace.budget().bound("the hash of a new API key", hashing).await??
 }

@@ -1,6 +1,8 @@
 //! How an agent comes to its credential: registered or enabled it is handed an enrollment token, which
 //! it trades for a credential, once. Each step is one transaction with its audit event.
 
+mod exchange;
+
 use std::time::Duration;
 
 use planasonix_wire::{
@@ -10,16 +12,12 @@ use planasonix_wire::{
     json::Timestamp,
 };
 
+pub use self::exchange::Enrolled;
 use crate::{
-    db::{
-        Budget, Db, Workspace,
-        credentials::{EnrolledAgent, NewCredential},
-        events::{Entry, EventType},
-        workspace::Rows,
-    },
+    db::{Workspace, events::EventType, workspace::Rows},
     domain::{
         Actor, Error, Result,
-        agent::{EnrollmentFacts, NewAgent, ReenablePolicy, may_enable, may_get_enrollment_token},
+        agent::{NewAgent, ReenablePolicy, may_enable, may_get_enrollment_token},
         credential::{Agent, Enrollment, Hashed, Plain},
     },
     entropy,
@@ -35,20 +33,6 @@ pub struct Lives {
     pub enrollment_token: Duration,
     /// Of an agent's credential.
     pub credential: Duration,
-}
-
-/// An agent that has just enrolled, with the secret that it is shown once.
-pub struct Enrolled {
-    /// The agent that the token stood for.
-    pub agent: AgentId,
-    /// Its name for people.
-    pub label: String,
-    /// What it authenticates with from now on.
-    pub credential: Plain<Agent>,
-    /// Until when.
-    pub credential_expires_at: Timestamp,
-    /// Whether it is being drained.
-    pub draining: bool,
 }
 
 impl Lives {
@@ -191,91 +175,11 @@ impl Lives {
             .await
     }
 
-    /// Trades an enrollment token for a credential. Of many callers with one token exactly one gets it.
-    ///
-    /// An answer that got lost can be asked for again within ten minutes under the same `key`, as long as
-    /// nobody has used what it held: a fresh credential takes the lost one's place.
-    ///
-    /// `admit` has the last word on an agent whose token has proven good; what it refuses stays as it was.
-    ///
-    /// # Errors
-    /// That of `admit`; the refusal that the token's or the agent's state calls for, which leaves the token as it was;
-    /// [`Error::RequestInProgress`] while another call with the key is; and those of the database.
-    pub async fn enroll(
-        self,
-        db: &Db,
-        token: &Plain<Enrollment>,
-        facts: &EnrollmentFacts,
-        key: Option<&str>,
-        admit: impl Fn(AgentId) -> Result<()> + Sync,
-    ) -> Result<Enrolled> {
-        let budget = Budget::default();
-        let token = token.hashed();
-        let (workspace, agent, used) = db.enrolling(token, &budget).await?;
-        let workspace = db.workspace(workspace, budget);
-        let enrolled = match key {
-            None if used => Err(Error::EnrollmentTokenUsed),
-            key => self.trade(&workspace, agent, token, facts, key, &admit).await,
-        };
-        if let Err(error) = &enrolled {
-            note_refusal(&workspace, agent, error).await;
-        }
-        enrolled
-    }
-
-    async fn trade(
-        self,
-        workspace: &Workspace,
-        agent: AgentId,
-        token: Hashed<Enrollment>,
-        facts: &EnrollmentFacts,
-        key: Option<&str>,
-        admit: &(impl Fn(AgentId) -> Result<()> + Sync),
-    ) -> Result<Enrolled> {
-        workspace
-            .write("enroll", |mut rows| async move {
-                if key.is_some() {
-                    rows.credentials().hold_token(token).await?;
-                }
-                rows.credentials().lock_for_enrollment(agent, token, key).await?;
-                admit(agent)?;
-                let credential = Plain::generate(&mut entropy::rng(), agent.ulid());
-                let new = NewCredential { digest: credential.hashed(), life: self.credential };
-                let enrolled = rows.credentials().enroll(agent, token, key, new, facts).await?;
-                rows.events().record(agent, EventType::Enrolled, Actor::Agent(agent), None).await?;
-                let EnrolledAgent { label, credential_expires_at, draining } = enrolled;
-                Ok(Enrolled { agent, label, credential, credential_expires_at, draining })
-            })
-            .await
-    }
-
     async fn issue(self, rows: &mut Rows, agent: AgentId) -> Result<(Plain<Enrollment>, Timestamp)> {
         let token = Plain::generate(&mut entropy::rng(), agent.ulid());
         let expires_at =
             rows.credentials().issue_enrollment_token(agent, token.hashed(), self.enrollment_token).await?;
         Ok((token, expires_at))
-    }
-}
-
-/// Notes that an enrollment was refused. The refusal stands, whether or not it can be noted.
-async fn note_refusal(workspace: &Workspace, agent: AgentId, error: &Error) {
-    let reason = match error {
-        Error::EnrollmentTokenInvalid => "enrollment_token_invalid",
-        Error::EnrollmentTokenExpired => "enrollment_token_expired",
-        Error::EnrollmentTokenUsed => "enrollment_token_used",
-        Error::AgentRevoked => "agent_revoked",
-        _ => return,
-    };
-    let noted = workspace
-        .write("note_refusal", |mut rows| async move {
-            let (event, actor) = (EventType::EnrollmentRefused, Actor::Agent(agent));
-            rows.events()
-                .record_seldom(Entry { agent, event, actor, reason: Some(reason), detail: None })
-                .await
-        })
-        .await;
-    if let Err(error) = noted {
-        tracing::warn!(%agent, %error, "a refused enrollment could not be noted");
     }
 }
 

@@ -23,8 +23,8 @@ use crate::{
     domain::presence::Rhythm,
     enrollment::Lives,
     http::{
-        Admission, App, Parts, limits::Limits, readiness::Readiness, response_budget::ResponseBudget, router,
-        server, startup::StartupGate,
+        Admission, App, Parts, detached::Detached, limits::Limits, readiness::Readiness,
+        response_budget::ResponseBudget, router, server, startup::StartupGate,
     },
     installer::Installers,
     presence::{FleetSize, Presence},
@@ -108,6 +108,7 @@ impl HttpServer {
 pub struct Service {
     db: Db,
     http: HttpServer,
+    detached: Detached,
     supervisor: Supervisor,
     stopping: CancellationToken,
     tasks_stop: CancellationToken,
@@ -143,7 +144,7 @@ impl Service {
         let forget = Arc::clone(&limits);
         let forgetful = every(FORGET, tasks_stop.clone(), move || forget.forget());
         supervisor.spawn("limits", tasks_stop.clone(), forgetful);
-        let stopping = CancellationToken::new();
+        let (stopping, detached) = (CancellationToken::new(), Detached::default());
         let app = App::new(Parts {
             db: db.clone(),
             presence,
@@ -154,13 +155,22 @@ impl Service {
             responses: ResponseBudget::default(),
             readiness: Readiness::new(db.clone()),
             keyring: Keyring::default(),
+            detached: detached.clone(),
             limits,
             proxies,
             origins,
             installers: settings.installers,
         });
         http.gate.open(router(app));
-        Self { db, http, supervisor, stopping, tasks_stop, shutdown_delay: settings.shutdown_delay }
+        Self {
+            db,
+            http,
+            detached,
+            supervisor,
+            stopping,
+            tasks_stop,
+            shutdown_delay: settings.shutdown_delay,
+        }
     }
 
     /// Serves until asked to stop or until something it cannot do without has died; then drains.
@@ -187,6 +197,8 @@ impl Service {
         sleep(self.shutdown_delay).await;
         self.http.handle.graceful_shutdown(Some(deadline.saturating_duration_since(Instant::now())));
         let served = timeout_at(deadline + SETTLE, self.http.task).await;
+        // Requests whose callers have hung up; those that wait for a body are cut with their connections.
+        let _ = timeout_at(deadline + SETTLE, self.detached.finished()).await;
         self.tasks_stop.cancel();
         if timeout(SETTLE, self.supervisor.join()).await.is_err() {
             tracing::warn!("what was still under way was cut");

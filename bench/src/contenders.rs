@@ -25,7 +25,9 @@ use planasonix::{
     domain::presence::{Rhythm, Sample},
     enrollment::Lives,
     http::{
-        Admission, App, Parts, auth, edge,
+        Admission, App, Parts, auth,
+        detached::Detached,
+        edge,
         error::Problem,
         extract::{HEARTBEAT_BYTES, OptionalBody},
         limits::{self, Limits, Rates},
@@ -144,6 +146,7 @@ fn one_update(options: PgConnectOptions, settings: Settings, connections: u32) -
         fleet: Arc::new(FleetSize::default()),
         stopping: CancellationToken::new(),
         keyring: Keyring::default(),
+        detached: Detached::default(),
         limits: Arc::new(Limits::new(Rates::default())),
         proxies: Proxies::default(),
         origins: Vec::new(),

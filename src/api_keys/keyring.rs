@@ -2,19 +2,20 @@
 //! is read fresh on every request, so a revoked key is refused by the very next one.
 //!
 //! A verdict is remembered by the token's SHA-256 *and the stored hash it was about*, so it cannot be
-//! stale. Bogus keys fall at the stored four bytes of SHA-256; whoever gets past those meets a bounded
-//! number of verifications at once, and a bounded number of waiters.
+//! stale. Forged keys fall at the stored four bytes of SHA-256; what gets past those waits for a turn in the
+//! [`HashPool`], once for all requests that present the same key.
 
 use std::{sync::Arc, time::Duration};
 
 use moka::sync::Cache;
 use planasonix_wire::ApiKeyId;
 use subtle::ConstantTimeEq;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::sync::OnceCell;
 use uuid::Uuid;
 
+use super::hash_pool::{HashPool, HashWork};
 use crate::{
-    db::{Budget, Db, auth::StoredKey},
+    db::{Budget, Db, Turn, auth::StoredKey},
     domain::{
         Error, Result,
         credential::{ApiKey, Hashed, Plain},
@@ -22,17 +23,18 @@ use crate::{
 };
 
 const MOST_REMEMBERED: u64 = 10_000;
-const AT_ONCE: usize = 2;
-const MOST_WAITING: usize = 256;
 /// How often a key's use is written down.
 const SELDOM: Duration = Duration::from_mins(1);
 
+/// A presented key, and the stored hash that it is compared with.
+type Pair = (Hashed<ApiKey>, Arc<str>);
+
 /// What this replica remembers of API keys.
 pub struct Keyring {
-    verdicts: Cache<(Hashed<ApiKey>, Arc<str>), bool>,
+    /// Empty while the first verification is under way.
+    verdicts: Cache<Pair, Arc<OnceCell<bool>>>,
     used_lately: Cache<ApiKeyId, ()>,
-    waiting: Semaphore,
-    verifying: Arc<Semaphore>,
+    pool: HashPool,
 }
 
 impl Default for Keyring {
@@ -40,13 +42,17 @@ impl Default for Keyring {
         Self {
             verdicts: Cache::new(MOST_REMEMBERED),
             used_lately: Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(SELDOM).build(),
-            waiting: Semaphore::new(MOST_WAITING),
-            verifying: Arc::new(Semaphore::new(AT_ONCE)),
+            pool: HashPool::default(),
         }
     }
 }
 
 impl Keyring {
+    /// Where the hashes of new keys are computed too.
+    pub fn pool(&self) -> &HashPool {
+        &self.pool
+    }
+
     /// Finds the key as it stands now, if this is its secret and it may still be used.
     ///
     /// # Errors
@@ -56,12 +62,13 @@ impl Keyring {
         &self,
         db: &Db,
         key: &Arc<Plain<ApiKey>>,
+        turn: Turn,
         budget: &Budget,
     ) -> Result<(ApiKeyId, StoredKey)> {
         let id = ApiKeyId::from_uuid(Uuid::from_u128(key.public_id().0));
-        let stored = db.stored_key(id, budget).await?.ok_or(Error::Unauthenticated)?;
+        let stored = db.stored_key(id, turn, budget).await?.ok_or(Error::Unauthenticated)?;
         if !bool::from(key.hashed().check().ct_eq(&stored.sha256_check))
-            || !self.verify(key, &stored.argon2, budget).await?
+            || !self.verify(key, &stored, budget).await?
         {
             return Err(Error::Unauthenticated);
         }
@@ -90,32 +97,20 @@ impl Keyring {
         });
     }
 
-    async fn verify(&self, key: &Arc<Plain<ApiKey>>, argon2: &str, budget: &Budget) -> Result<bool> {
-        let pair = (key.hashed(), Arc::from(argon2));
-        if let Some(verdict) = self.verdicts.get(&pair) {
-            return Ok(verdict);
+    async fn verify(&self, key: &Arc<Plain<ApiKey>>, stored: &StoredKey, budget: &Budget) -> Result<bool> {
+        let verdict = self.verdicts.get_with((key.hashed(), Arc::from(stored.argon2.as_str())), Arc::default);
+        if let Some(verdict) = verdict.get() {
+            return Ok(*verdict);
         }
-        let full = || Error::Unavailable("too many API keys wait to be verified".into());
-        let _place = self.waiting.try_acquire().map_err(|_| full())?;
-        let turn = budget
-            .bound("a key's turn to be verified", Arc::clone(&self.verifying).acquire_owned())
+        let verifying = verdict.get_or_try_init(|| self.hash(key, stored));
+        budget.bound("the verification of an API key", verifying).await?.copied()
+    }
+
+    async fn hash(&self, key: &Arc<Plain<ApiKey>>, stored: &StoredKey) -> Result<bool> {
+        let (key, argon2) = (Arc::clone(key), stored.argon2.clone());
+        self.pool
+            .run(HashWork::Verify, stored.workspace, move || key.matches(&argon2))
             .await?
-            .map_err(|error| Error::Internal(error.into()))?;
-        if let Some(verdict) = self.verdicts.get(&pair) {
-            return Ok(verdict);
-        }
-        let (key, argon2) = (Arc::clone(key), Arc::clone(&pair.1));
-        let verifying = spawn_blocking(move || {
-            let verdict = key.matches(&argon2);
-            drop(turn);
-            verdict
-        });
-        let verdict = budget
-            .bound("a key's verification", verifying)
-            .await?
-            .map_err(|error| Error::Internal(error.into()))?
-            .map_err(|error| Error::Internal(format!("the stored hash of a key: {error}").into()))?;
-        self.verdicts.insert(pair, verdict);
-        Ok(verdict)
+            .map_err(|error| Error::Internal(format!("the stored hash of a key: {error}").into()))
     }
 }

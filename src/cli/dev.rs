@@ -23,7 +23,7 @@ use super::{
 use crate::{
     api_keys::{self, keyring::Keyring},
     config::DevArgs,
-    db::{Budget, Db, LaneSizes, schema, workspace::Rows},
+    db::{Budget, Db, LaneSizes, Turn, schema, workspace::Rows},
     dev::postgres::{Cluster, Durability, GuardCommand, Settings as ClusterSettings, create_dirs},
     domain::{
         Scope,
@@ -174,7 +174,7 @@ async fn is_good(db: &Db, key: &str) -> Result<bool, Failure> {
     let Ok(key) = Plain::<ApiKey>::parse(key) else {
         return Ok(false);
     };
-    match Keyring::default().open(db, &Arc::new(key), &Budget::default()).await {
+    match Keyring::default().open(db, &Arc::new(key), Turn::Internal, &Budget::default()).await {
         Ok(_) => Ok(true),
         Err(error @ (crate::domain::Error::Unavailable(_) | crate::domain::Error::Internal(_))) => {
             Err(error.into())

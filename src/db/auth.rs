@@ -3,9 +3,12 @@
 
 use planasonix_wire::{AgentId, ApiKeyId, WorkspaceId};
 
-use super::{Budget, Db, error::stored};
+use sqlx::PgConnection;
+
+use super::{Budget, Db, Turn, error::stored};
 use crate::domain::{
     Error, Result, Scope,
+    agent::Status,
     credential::{Agent, Enrollment, Hashed},
     presence::Refusal,
 };
@@ -31,9 +34,9 @@ impl Db {
     ///
     /// # Errors
     /// Only those of the database.
-    pub async fn stored_key(&self, id: ApiKeyId, budget: &Budget) -> Result<Option<StoredKey>> {
+    pub async fn stored_key(&self, id: ApiKeyId, turn: Turn, budget: &Budget) -> Result<Option<StoredKey>> {
         self.reads()
-            .run("stored_key", budget, |mut connection| async move {
+            .run_for(turn, "stored_key", budget, |mut connection| async move {
                 let row = sqlx::query!(
                     r#"SELECT workspace_id, argon2, sha256_check, scopes, revoked_at IS NOT NULL AS "revoked!",
                               COALESCE(expires_at <= now(), false) AS "expired!"
@@ -81,10 +84,11 @@ impl Db {
     pub async fn credential_holder(
         &self,
         credential: Hashed<Agent>,
+        turn: Turn,
         budget: &Budget,
     ) -> Result<(WorkspaceId, AgentId)> {
         self.reads()
-            .run("credential_holder", budget, |mut connection| async move {
+            .run_for(turn, "credential_holder", budget, |mut connection| async move {
                 let row = sqlx::query!(
                     r#"SELECT a.workspace_id, a.id, a.status = 'revoked' AS "revoked!",
                               c.retired_at IS NOT NULL AS "retired!", c.expires_at <= now() AS "expired!"
@@ -102,27 +106,21 @@ impl Db {
             .await
     }
 
-    /// Finds the agent that an enrollment token was issued for, whatever has become of the token; and
-    /// tells, without a lock, whether it was used and its agent is not revoked.
+    /// Finds the agent of an enrollment token, and whether the token may enroll it now. Takes no lock, so the
+    /// transaction that enrolls checks again.
     ///
     /// # Errors
-    /// [`Error::EnrollmentTokenInvalid`] if it was never issued or its agent is deleted.
+    /// [`Error::EnrollmentTokenInvalid`] if the token was never issued or its agent is deleted.
     pub async fn enrolling(
         &self,
         token: Hashed<Enrollment>,
+        key: Option<&str>,
+        turn: Turn,
         budget: &Budget,
-    ) -> Result<(WorkspaceId, AgentId, bool)> {
+    ) -> Result<EnrollmentState> {
         self.reads()
-            .run("enrolling", budget, |mut connection| async move {
-                let row = sqlx::query!(
-                    r#"SELECT a.workspace_id, a.id, t.used_at IS NOT NULL AND a.status <> 'revoked' AS "used!"
-                       FROM enrollment_tokens t JOIN agents a ON a.id = t.agent_id WHERE t.digest = $1"#,
-                    token.as_bytes(),
-                )
-                .fetch_optional(&mut *connection)
-                .await?
-                .ok_or(Error::EnrollmentTokenInvalid)?;
-                Ok((WorkspaceId::from_uuid(row.workspace_id), AgentId::from_uuid(row.id), row.used))
+            .run_for(turn, "enrolling", budget, |mut connection| async move {
+                enrollment_state(&mut connection, token, key).await
             })
             .await
     }
@@ -135,10 +133,11 @@ impl Db {
     pub async fn installing(
         &self,
         token: Hashed<Enrollment>,
+        turn: Turn,
         budget: &Budget,
     ) -> Result<(WorkspaceId, AgentId)> {
         self.reads()
-            .run("installing", budget, |mut connection| async move {
+            .run_for(turn, "installing", budget, |mut connection| async move {
                 let row = sqlx::query!(
                     r#"SELECT a.workspace_id, a.id, a.status = 'revoked' AS "revoked!",
                               t.superseded_at IS NOT NULL AS "superseded!", t.expires_at <= now() AS "expired!"
@@ -157,4 +156,52 @@ impl Db {
             })
             .await
     }
+}
+
+/// What an enrollment token can do now.
+pub struct EnrollmentState {
+    /// The workspace of the agent.
+    pub workspace: WorkspaceId,
+    /// The agent that the token was issued for.
+    pub agent: AgentId,
+    /// The refusal that the token's or the agent's state calls for, if any.
+    pub usable: Result<()>,
+}
+
+/// Reads what an enrollment token can do now. A used token is usable again with the `key` that it was used with, for
+/// ten minutes, while the credential that it bought was never used.
+///
+/// # Errors
+/// [`Error::EnrollmentTokenInvalid`] if it was never issued or its agent is deleted.
+pub(super) async fn enrollment_state(
+    connection: &mut PgConnection,
+    token: Hashed<Enrollment>,
+    key: Option<&str>,
+) -> Result<EnrollmentState> {
+    let row = sqlx::query!(
+        r#"SELECT a.workspace_id, a.id, a.status, t.used_at IS NOT NULL AS "used!",
+                  t.superseded_at IS NOT NULL AS "superseded!", t.expires_at <= now() AS "expired!",
+                  COALESCE(t.idempotency_key = $2 AND t.used_at > now() - interval '10 minutes'
+                           AND l.credential = t.credential AND l.next_credential IS NULL
+                           AND l.last_seen_at IS NULL AND c.used_at IS NULL, false) AS "repeatable!"
+           FROM enrollment_tokens t JOIN agents a ON a.id = t.agent_id
+           JOIN agent_liveness l ON l.agent_id = a.id
+           LEFT JOIN agent_credentials c ON c.digest = t.credential
+           WHERE t.digest = $1"#,
+        token.as_bytes(),
+        key,
+    )
+    .fetch_optional(connection)
+    .await?
+    .ok_or(Error::EnrollmentTokenInvalid)?;
+    let usable = match stored("agents.status", &row.status)? {
+        Status::Revoked => Err(Error::AgentRevoked),
+        Status::Active if row.repeatable => Ok(()),
+        _ if row.used => Err(Error::EnrollmentTokenUsed),
+        _ if row.superseded => Err(Error::EnrollmentTokenInvalid),
+        _ if row.expired => Err(Error::EnrollmentTokenExpired),
+        _ => Ok(()),
+    };
+    let (workspace, agent) = (WorkspaceId::from_uuid(row.workspace_id), AgentId::from_uuid(row.id));
+    Ok(EnrollmentState { workspace, agent, usable })
 }

@@ -7,13 +7,13 @@ use sqlx::PgConnection;
 
 use super::{
     agents::lock,
-    error::stored,
+    auth::enrollment_state,
     fleet::{Explained, explain},
     idempotency::try_lock,
 };
 use crate::domain::{
     Error, Result,
-    agent::{EnrollmentFacts, Platform, Status},
+    agent::{EnrollmentFacts, Platform},
     credential::{Agent, Enrollment, Hashed},
     presence::Refusal,
 };
@@ -94,32 +94,11 @@ impl Credentials<'_> {
         key: Option<&str>,
     ) -> Result<()> {
         lock(self.connection, self.workspace, agent).await?.ok_or(Error::EnrollmentTokenInvalid)?;
-        let row = sqlx::query!(
-            r#"SELECT a.status, t.used_at IS NOT NULL AS "used!", t.superseded_at IS NOT NULL AS "superseded!",
-                      t.expires_at <= now() AS "expired!",
-                      COALESCE(t.idempotency_key = $4 AND t.used_at > now() - interval '10 minutes'
-                               AND l.credential = t.credential AND l.next_credential IS NULL
-                               AND l.last_seen_at IS NULL AND c.used_at IS NULL, false) AS "repeatable!"
-               FROM enrollment_tokens t JOIN agents a ON a.id = t.agent_id
-               JOIN agent_liveness l ON l.agent_id = a.id
-               LEFT JOIN agent_credentials c ON c.digest = t.credential
-               WHERE t.digest = $1 AND a.id = $2 AND a.workspace_id = $3"#,
-            token.as_bytes(),
-            agent.uuid(),
-            self.workspace.uuid(),
-            key,
-        )
-        .fetch_optional(&mut *self.connection)
-        .await?
-        .ok_or(Error::EnrollmentTokenInvalid)?;
-        match stored("agents.status", &row.status)? {
-            Status::Revoked => Err(Error::AgentRevoked),
-            Status::Active if row.repeatable => Ok(()),
-            _ if row.used => Err(Error::EnrollmentTokenUsed),
-            _ if row.superseded => Err(Error::EnrollmentTokenInvalid),
-            _ if row.expired => Err(Error::EnrollmentTokenExpired),
-            _ => Ok(()),
+        let state = enrollment_state(self.connection, token, key).await?;
+        if (state.workspace, state.agent) != (self.workspace, agent) {
+            return Err(Error::EnrollmentTokenInvalid);
         }
+        state.usable
     }
 
     /// Uses the token up and makes `new` the agent's only credential. Empties its health row.

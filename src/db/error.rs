@@ -48,6 +48,19 @@ pub(super) fn is_deadlock(error: &Error) -> bool {
     code.as_deref() == Some(DEADLOCK)
 }
 
+/// SQLSTATEs of a statement that ended without effect and left its session as it was: cancelled by a timeout of
+/// the statement or of a lock, or chosen to end a deadlock.
+const INTERRUPTED_CODES: [&str; 4] = ["40001", DEADLOCK, "55P03", "57014"];
+
+/// Whether the session can be used again after this error, once its transaction is rolled back.
+pub(super) fn leaves_session_usable(error: &Error) -> bool {
+    let Error::Unavailable(cause) = error else {
+        return true;
+    };
+    let code = cause.downcast_ref::<SqlxError>().and_then(sqlstate);
+    code.is_some_and(|code| INTERRUPTED_CODES.contains(&code.as_str()))
+}
+
 /// Whether the connection is what failed, and not just what was asked on it.
 pub(super) fn is_broken(cause: &Cause) -> bool {
     match cause.downcast_ref::<SqlxError>() {

@@ -3,35 +3,48 @@
 //! Timers on the server do not run while it is frozen, and a statement can commit after its client gave
 //! up. So all waiting on behalf of one request comes out of one [`Budget`], and a connection that
 //! missed it is closed, never used again.
+//!
+//! The connections of a lane are handed out by turns ([`FairSemaphore`]), one queue for each [`Turn`], so that one
+//! workspace's requests do not delay another's.
+
+mod budget;
+mod connections;
 
 use std::{
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex as StdMutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use sqlx::{
-    Connection, PgConnection, PgPool, Postgres,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
-    raw_sql,
-};
+use planasonix_wire::WorkspaceId;
+use sqlx::{PgConnection, postgres::PgConnectOptions, raw_sql};
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
     time::timeout,
 };
 
-use super::error::{is_broken, is_deadlock};
+pub use self::budget::Budget;
+pub(super) use self::connections::Failures;
+use self::{
+    budget::OutOfTime,
+    connections::{Checkout, Connections},
+};
+use super::{
+    error::{is_broken, is_deadlock, leaves_session_usable},
+    fair_semaphore::FairSemaphore,
+};
 use crate::{
     domain::{Error, Result},
     meter::{self, Used},
 };
 
+/// How long a request waits for a connection: for its turn, and until one is made.
 const ACQUIRE: Duration = Duration::from_secs(1);
-const IDLE: Duration = Duration::from_mins(10);
-/// A connection that rested so long is asked for a sign of life first: the server may have gone meanwhile.
-const RESTED: Duration = Duration::from_secs(1);
 const ATTEMPTS: u32 = 3;
+/// Waiters of one workspace in one lane. More than a key's default burst would only run out of time.
+const MAX_WAITING_PER_WORKSPACE: usize = 1_024;
+/// Waiters whose credential was never verified here, of all callers together.
+const MAX_WAITING_UNPROVEN: usize = 256;
 
 /// What a session is pinned to: the isolation that the group commit relies on, a commit that means it,
 /// and patience shorter than any client's.
@@ -48,56 +61,32 @@ pub(super) fn pinned(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("planasonix").options(PINNED)
 }
 
-/// How long one request may still wait on the database, over all its statements.
-#[derive(Debug, Clone)]
-pub struct Budget(Arc<StdMutex<Duration>>);
-
-impl Budget {
-    /// A request's budget.
-    pub const REQUEST: Duration = Duration::from_secs(2);
-
-    /// A fresh budget.
-    pub fn new(whole: Duration) -> Self {
-        Self(Arc::new(StdMutex::new(whole)))
-    }
-
-    /// Waits for something else than the database, within the same budget.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when the budget ran out.
-    pub async fn bound<T>(&self, what: &'static str, wait: impl Future<Output = T>) -> Result<T> {
-        let started = Instant::now();
-        let waited = timeout(self.left(), wait).await;
-        self.spend(started.elapsed());
-        waited.map_err(|_| Error::Unavailable(OutOfTime(what).into()))
-    }
-
-    fn left(&self) -> Duration {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn spend(&self, spent: Duration) {
-        let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *left = left.saturating_sub(spent);
-    }
+/// On whose behalf a connection is wanted. Each value has a queue of its own in every lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Turn {
+    /// A workspace whose credential was verified.
+    Workspace(WorkspaceId),
+    /// Callers whose credential was not verified by this replica yet, all of them together.
+    Unproven,
+    /// The service itself: background tasks, readiness, the command line.
+    Internal,
 }
 
-impl Default for Budget {
-    fn default() -> Self {
-        Self::new(Self::REQUEST)
+impl Turn {
+    fn max_waiting(self) -> usize {
+        match self {
+            Self::Workspace(_) => MAX_WAITING_PER_WORKSPACE,
+            Self::Unproven => MAX_WAITING_UNPROVEN,
+            Self::Internal => usize::MAX,
+        }
     }
 }
-
-/// A wait on the database that took longer than the request may wait.
-#[derive(Debug, thiserror::Error)]
-#[error("{0} did not end within the time that a request may wait")]
-struct OutOfTime(&'static str);
 
 /// The connections for one kind of work.
 pub struct Lane {
     name: &'static str,
-    pool: PgPool,
-    failures: Failures,
+    turns: FairSemaphore<Turn>,
+    connections: Arc<Connections>,
 }
 
 impl Lane {
@@ -108,27 +97,14 @@ impl Lane {
         options: &PgConnectOptions,
         failures: &Failures,
     ) -> Self {
-        let failures = failures.clone();
-        let pool = PgPoolOptions::new()
-            .max_connections(connections)
-            .min_connections(0)
-            .acquire_timeout(ACQUIRE)
-            .idle_timeout(IDLE)
-            .test_before_acquire(false)
-            .before_acquire({
-                let failures = failures.clone();
-                move |connection, history| {
-                    let older = failures.since(history.age);
-                    Box::pin(async move {
-                        Ok(!older && (history.idle_for < RESTED || connection.ping().await.is_ok()))
-                    })
-                }
-            })
-            .connect_lazy_with(options.clone());
-        Self { name, pool, failures }
+        Self {
+            name,
+            turns: FairSemaphore::new(connections as usize, usize::MAX),
+            connections: Connections::new(options.clone(), failures.clone()),
+        }
     }
 
-    /// Runs statements that need no transaction. `name` is for the logs.
+    /// [`Self::run_for`] the service itself.
     ///
     /// # Errors
     /// What `work` fails with, or [`Error::Unavailable`] when the budget ran out.
@@ -138,11 +114,24 @@ impl Lane {
         budget: &Budget,
         work: impl FnOnce(Loan) -> F,
     ) -> Result<T> {
-        self.lend(name, budget, async |tether| work(tether.lend()?).await).await
+        self.run_for(Turn::Internal, name, budget, work).await
     }
 
-    /// Runs `work` in one transaction, again if the database chose it to end a deadlock; `work` must
-    /// therefore bear to be run twice.
+    /// Runs statements that need no transaction. `name` is for the logs.
+    ///
+    /// # Errors
+    /// What `work` fails with; [`Error::Unavailable`] when the budget ran out or too many wait already.
+    pub async fn run_for<T, F: Future<Output = Result<T>>>(
+        &self,
+        turn: Turn,
+        name: &'static str,
+        budget: &Budget,
+        work: impl FnOnce(Loan) -> F,
+    ) -> Result<T> {
+        self.lend(turn, name, budget, async |tether| work(tether.lend()?).await).await
+    }
+
+    /// [`Self::transaction_for`] the service itself.
     ///
     /// # Errors
     /// What `work` fails with (nothing is changed then), or [`Error::Unavailable`].
@@ -152,28 +141,44 @@ impl Lane {
         budget: &Budget,
         work: impl Fn(Loan) -> F,
     ) -> Result<T> {
+        self.transaction_for(Turn::Internal, name, budget, work).await
+    }
+
+    /// Runs `work` in one transaction, again if the database chose it to end a deadlock; `work` must
+    /// therefore bear to be run twice.
+    ///
+    /// # Errors
+    /// What `work` fails with (nothing is changed then), or [`Error::Unavailable`].
+    pub async fn transaction_for<T, F: Future<Output = Result<T>>>(
+        &self,
+        turn: Turn,
+        name: &'static str,
+        budget: &Budget,
+        work: impl Fn(Loan) -> F,
+    ) -> Result<T> {
         for _ in 1..ATTEMPTS {
-            match self.attempt(name, budget, &work).await {
+            match self.attempt(turn, name, budget, &work).await {
                 Err(error) if is_deadlock(&error) => {}
                 result => return result,
             }
         }
-        self.attempt(name, budget, &work).await
+        self.attempt(turn, name, budget, &work).await
     }
 
     async fn attempt<T, F: Future<Output = Result<T>>>(
         &self,
+        turn: Turn,
         name: &'static str,
         budget: &Budget,
         work: &impl Fn(Loan) -> F,
     ) -> Result<T> {
-        self.lend(name, budget, async |tether| {
+        self.lend(turn, name, budget, async |tether| {
             raw_sql("BEGIN").execute(&mut *tether.lend()?).await?;
             let result = work(tether.lend()?).await;
             match &result {
                 Ok(_) => raw_sql("COMMIT").execute(&mut *tether.lend()?).await?,
                 // The connection is closed, and the transaction with it.
-                Err(Error::Unavailable(_)) => return result,
+                Err(error) if !leaves_session_usable(error) => return result,
                 Err(_) => raw_sql("ROLLBACK").execute(&mut *tether.lend()?).await?,
             };
             result
@@ -183,15 +188,15 @@ impl Lane {
 
     async fn lend<T>(
         &self,
+        turn: Turn,
         name: &'static str,
         budget: &Budget,
         work: impl AsyncFnOnce(&Tether) -> Result<T>,
     ) -> Result<T> {
         let started = Instant::now();
         let result = timeout(budget.left(), async {
-            // Boxed, since making a connection takes 30 KB, and every request's future would hold them.
-            let tether = Tether::new(Box::pin(self.pool.acquire()).await?);
-            let _used = Used::after(started.elapsed(), self.name, self.pool.size());
+            let tether = Tether::new(self.checkout(turn).await?);
+            let _used = Used::after(started.elapsed(), self.name, self.connections.open());
             let result = work(&tether).await;
             tether.settle(&result);
             result
@@ -203,19 +208,27 @@ impl Lane {
         if let Err(Error::Unavailable(cause)) = &result {
             tracing::warn!(lane = self.name, statement = name, cause = cause.as_ref(), "database");
             if is_broken(cause) {
-                self.failures.note();
+                self.connections.note_failure();
             }
         }
         result
     }
 
+    async fn checkout(&self, turn: Turn) -> Result<Checkout> {
+        let checkout = timeout(ACQUIRE, async {
+            let permit = self.turns.acquire(turn, turn.max_waiting()).await;
+            self.connections.checkout(permit.map_err(|full| Error::Unavailable(full.into()))?).await
+        });
+        checkout.await.unwrap_or_else(|_| Err(Error::Unavailable(OutOfTime("a database connection").into())))
+    }
+
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        self.connections.close().await;
     }
 }
 
 /// A connection lent to the work that uses it. Dropping it gives it back.
-pub struct Loan(OwnedMutexGuard<PoolConnection<Postgres>>);
+pub struct Loan(OwnedMutexGuard<Checkout>);
 
 impl Deref for Loan {
     type Target = PgConnection;
@@ -231,48 +244,26 @@ impl DerefMut for Loan {
     }
 }
 
-/// The other end of a loan. Unless it is settled, the connection is closed with it: nobody knows what is
-/// still under way there.
-struct Tether(Option<Arc<Mutex<PoolConnection<Postgres>>>>);
+/// Owns a checked-out connection. Dropping it without [`Tether::settle`] closes the connection, because a statement
+/// may still be running on it.
+struct Tether(Arc<Mutex<Checkout>>);
 
 impl Tether {
-    fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self(Some(Arc::new(Mutex::new(connection))))
+    fn new(connection: Checkout) -> Self {
+        Self(Arc::new(Mutex::new(connection)))
     }
 
     fn lend(&self) -> Result<Loan> {
-        let connection = self.0.as_ref().and_then(|connection| Arc::clone(connection).try_lock_owned().ok());
-        connection.map(Loan).ok_or_else(|| Error::Internal("the connection is lent to somebody else".into()))
+        let connection = Arc::clone(&self.0).try_lock_owned();
+        connection.map(Loan).map_err(|_| Error::Internal("the connection is lent already".into()))
     }
 
-    /// Gives the connection back to its lane, if its work came to an end that leaves it sound.
-    fn settle<T>(mut self, result: &Result<T>) {
-        if !matches!(result, Err(Error::Unavailable(_))) {
-            self.0.take();
+    /// Gives the connection back to its lane, if its work came to an end that leaves it usable.
+    fn settle<T>(self, result: &Result<T>) {
+        if result.as_ref().err().is_none_or(leaves_session_usable)
+            && let Some(connection) = Arc::into_inner(self.0)
+        {
+            connection.into_inner().release();
         }
-    }
-}
-
-impl Drop for Tether {
-    fn drop(&mut self) {
-        if let Some(connection) = self.0.take().and_then(Arc::into_inner) {
-            drop(connection.into_inner().detach());
-        }
-    }
-}
-
-/// When a connection last broke: those older than that, in whatever lane, may be as broken, so they are not
-/// used again.
-#[derive(Clone, Default)]
-pub(super) struct Failures(Arc<StdMutex<Option<Instant>>>);
-
-impl Failures {
-    fn note(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn since(&self, age: Duration) -> bool {
-        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        last.is_some_and(|at| at.elapsed() < age)
     }
 }

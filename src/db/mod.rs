@@ -10,6 +10,7 @@ pub mod auth;
 pub mod credentials;
 mod error;
 pub mod events;
+pub mod fair_semaphore;
 pub mod fleet;
 pub mod idempotency;
 pub mod lane;
@@ -25,7 +26,7 @@ use planasonix_wire::WorkspaceId;
 use sqlx::postgres::PgConnectOptions;
 
 pub use error::sqlstate;
-pub use lane::{Budget, Lane};
+pub use lane::{Budget, Lane, Turn};
 pub use workspace::Workspace;
 
 /// The database, by lanes: one kind of work never waits behind another.

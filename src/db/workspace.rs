@@ -3,7 +3,7 @@
 use planasonix_wire::WorkspaceId;
 
 use super::{
-    Budget, Db, Lane, agents::Agents, api_keys::ApiKeys, credentials::Credentials, events::Events,
+    Budget, Db, Lane, Turn, agents::Agents, api_keys::ApiKeys, credentials::Credentials, events::Events,
     idempotency::IdempotencyKeys, lane::Loan,
 };
 use crate::domain::Result;
@@ -27,6 +27,16 @@ impl Workspace {
         Self { budget: Budget::default(), ..self.clone() }
     }
 
+    /// The workspace's id.
+    pub fn id(&self) -> WorkspaceId {
+        self.id
+    }
+
+    /// What is left of the time that the request may wait.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Asks something.
     ///
     /// # Errors
@@ -36,7 +46,8 @@ impl Workspace {
         name: &'static str,
         work: impl FnOnce(Rows) -> F,
     ) -> Result<T> {
-        self.db.reads().run(name, &self.budget, |loan| work(self.rows(loan))).await
+        let turn = Turn::Workspace(self.id);
+        self.db.reads().run_for(turn, name, &self.budget, |loan| work(self.rows(loan))).await
     }
 
     /// Changes something, in one transaction.
@@ -69,7 +80,8 @@ impl Workspace {
         name: &'static str,
         work: impl Fn(Rows) -> F,
     ) -> Result<T> {
-        lane.transaction(name, &self.budget, |loan| work(self.rows(loan))).await
+        let turn = Turn::Workspace(self.id);
+        lane.transaction_for(turn, name, &self.budget, |loan| work(self.rows(loan))).await
     }
 
     fn rows(&self, connection: Loan) -> Rows {

@@ -1,6 +1,6 @@
 //! The routes under `/api/user/api-keys`: for administrators.
 
-use axum::http::StatusCode;
+use axum::{extract::State, http::StatusCode};
 use planasonix_wire::{
     ApiKeyId,
     api_key::{ApiKey, CreateApiKey, CreatedApiKey, RegeneratedApiKey},
@@ -8,6 +8,7 @@ use planasonix_wire::{
 };
 
 use super::{
+    App,
     answer::Answer,
     auth::Admin,
     cursor::{self, Fingerprint},
@@ -61,9 +62,10 @@ pub async fn list(admin: Admin, params: Params) -> Result<Answer<Page<ApiKey>>, 
 )]
 pub async fn create(
     admin: Admin,
+    State(app): State<App>,
     JsonBody(body): JsonBody<CreateApiKey>,
 ) -> Result<Answer<Data<CreatedApiKey>>, Problem> {
-    let created = api_keys::create(&admin.workspace, NewKey::try_from(body)?).await?;
+    let created = api_keys::create_in(app.keyring.pool(), &admin.workspace, NewKey::try_from(body)?).await?;
     let location = format!("/api/user/api-keys/{}", created.id);
     Ok(Answer::created(created, location).with_secret())
 }
@@ -108,9 +110,10 @@ pub async fn delete(admin: Admin, path: PathId<ApiKeyId>) -> Result<StatusCode, 
 )]
 pub async fn regenerate(
     admin: Admin,
+    State(app): State<App>,
     path: PathId<ApiKeyId>,
     _: OptionalBody<NoFields>,
 ) -> Result<Answer<Data<RegeneratedApiKey>>, Problem> {
     let id = path.id()?;
-    Ok(Answer::ok(api_keys::regenerate(&admin.workspace, id).await?).with_secret())
+    Ok(Answer::ok(api_keys::regenerate_in(app.keyring.pool(), &admin.workspace, id).await?).with_secret())
 }

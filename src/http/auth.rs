@@ -5,26 +5,32 @@
 //! [`Enrolling`], [`Beating`], [`AgentSelf`], [`Installing`]. A path or method that does not exist is therefore
 //! told before any credential is asked.
 
+mod enrolling;
 mod installing;
 
-use std::{future::ready, net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, Request},
     http::{HeaderMap, HeaderName, header, request::Parts},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use planasonix_wire::{
     AgentId,
     token::{Kind, inspect},
 };
 
-pub use self::installing::{Installing, InstallingOrSelf};
+pub use self::{
+    enrolling::Enrolling,
+    installing::{Installing, InstallingOrSelf},
+};
 use super::{
     App,
+    detached::Overloaded,
     error::Problem,
     extract::{AgentPath, RemoteIp},
+    limits::{Claim, Digest, Owner, Purpose},
     response_budget::AnswerOwner,
 };
 use crate::{
@@ -32,10 +38,8 @@ use crate::{
     domain::{
         Actor, Error, Scope,
         access::allows,
-        agent::EnrollmentFacts,
         credential::{self, Agent, ApiKey, Enrollment, Hashed, Plain},
     },
-    enrollment::Enrolled,
 };
 
 /// Headers that may carry an API key instead of `Authorization`, for clients of old.
@@ -52,21 +56,13 @@ enum Presented {
     Agent(Hashed<Agent>),
 }
 
-impl Presented {
-    /// Enough to tell credentials apart where a mix-up costs nothing.
-    fn fingerprint(&self) -> Option<u64> {
-        match self {
-            Self::Nothing => None,
-            Self::ApiKey(key) => Some(key.hashed().fingerprint()),
-            Self::Enrollment(token) => Some(token.hashed().fingerprint()),
-            Self::Agent(credential) => Some(credential.fingerprint()),
-        }
-    }
-}
-
-/// Reads the presented credential's form. Asks no database and refuses nothing. What an API key is answered
-/// counts against its budget until it is read.
+/// Reads the presented credential's form. Asks no database, and refuses nothing unless the service is overloaded.
+/// What an API key is answered counts against its budget until it is read.
 pub async fn identify(mut request: Request, next: Next) -> Response {
+    if request.extensions().get::<Overloaded>().is_some() {
+        let cause = "too many requests still run whose callers have hung up";
+        return Problem::from(Error::Unavailable(cause.into())).into_response();
+    }
     let presented = presented(request.headers()).unwrap_or(Presented::Nothing);
     let owner = matches!(presented, Presented::ApiKey(_)).then(|| AnswerOwner::attach(&mut request));
     request.extensions_mut().insert(presented);
@@ -129,30 +125,6 @@ pub struct Admin {
     pub workspace: Workspace,
 }
 
-/// The holder of an enrollment token, by its form. Whether the token is any good is decided in the
-/// transaction that uses it up.
-pub struct Enrolling {
-    token: Arc<Plain<Enrollment>>,
-    address: IpAddr,
-}
-
-impl Enrolling {
-    /// Trades the token for a credential, under the limits of its agent and of its holder's address.
-    ///
-    /// # Errors
-    /// Those of [`crate::enrollment::Lives::enroll`], and [`Error::RateLimited`].
-    pub async fn enroll(
-        &self,
-        app: &App,
-        facts: &EnrollmentFacts,
-        key: Option<&str>,
-    ) -> Result<Enrolled, Error> {
-        let admit = |agent| app.limits.charge_agent(agent);
-        let trial = app.lives.enroll(&app.db, &self.token, facts, key, admit);
-        app.limits.attempt(self.address, Some(self.token.hashed().fingerprint()), trial).await
-    }
-}
-
 /// An agent that beats, by its credential's form. Whether the credential is any good is decided by the
 /// statement that stores the beat.
 pub struct Beating {
@@ -187,24 +159,27 @@ pub enum WriterOrSelf {
     Agent(AgentSelf),
 }
 
-/// Authenticates the request by what it presents, under the limit of its address.
-async fn attempt<T>(
-    parts: &Parts,
-    app: &App,
-    trial: impl AsyncFnOnce(Presented) -> Result<T, Error>,
-) -> Result<T, Error> {
-    let (presented, RemoteIp(address)) = (presented_by(parts), RemoteIp::of(parts, app));
-    app.limits.attempt(address, presented.fingerprint(), trial(presented)).await
+/// What the request presents, as the limits see it.
+fn claim<'r>(parts: &'r Parts, app: &App, digest: &Digest, budget: &'r Budget) -> Claim<'r> {
+    let RemoteIp(address) = RemoteIp::of(parts, app);
+    Claim { address, digest: *digest, purpose: Purpose::Access, request: &parts.extensions, budget }
+}
+
+/// The error for a request without a credential of the route's own kind.
+fn reject(parts: &Parts, app: &App) -> Error {
+    app.limits.reject(RemoteIp::of(parts, app).0)
 }
 
 async fn authorise(parts: &Parts, app: &App, needed: Scope) -> Result<Writer, Error> {
     let budget = Budget::default();
-    let (id, stored) = attempt(parts, app, async |presented| match presented {
-        Presented::ApiKey(key) => app.keyring.open(&app.db, &key, &budget).await,
-        _ => Err(Error::Unauthenticated),
-    })
-    .await?;
-    app.limits.charge_key(id, stored.workspace, &parts.extensions)?;
+    let Presented::ApiKey(key) = presented_by(parts) else { return Err(reject(parts, app)) };
+    let (id, stored) = app
+        .limits
+        .admit(claim(parts, app, key.hashed().as_bytes(), &budget), async |turn| {
+            let (id, stored) = app.keyring.open(&app.db, &key, turn, &budget).await?;
+            Ok((Owner::Key(id, stored.workspace), (id, stored)))
+        })
+        .await?;
     AnswerOwner::note(&parts.extensions, &app.responses, id, stored.workspace);
     if !stored.scopes.iter().any(|held| allows(*held, needed)) {
         return Err(Error::InsufficientScope(needed));
@@ -238,18 +213,6 @@ impl FromRequestParts<App> for Admin {
     }
 }
 
-impl FromRequestParts<App> for Enrolling {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let RemoteIp(address) = RemoteIp::of(parts, app);
-        match presented_by(parts) {
-            Presented::Enrollment(token) => Ok(Self { token, address }),
-            _ => Ok(app.limits.attempt(address, None, ready(Err(Error::Unauthenticated))).await?),
-        }
-    }
-}
-
 impl FromRequestParts<App> for Beating {
     type Rejection = Problem;
 
@@ -266,14 +229,14 @@ impl FromRequestParts<App> for AgentSelf {
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let budget = Budget::default();
-        let (credential, (workspace, agent)) = attempt(parts, app, async |presented| match presented {
-            Presented::Agent(credential) => {
-                Ok((credential, app.db.credential_holder(credential, &budget).await?))
-            }
-            _ => Err(Error::Unauthenticated),
-        })
-        .await?;
-        app.limits.charge_agent(agent)?;
+        let Presented::Agent(credential) = presented_by(parts) else { return Err(reject(parts, app).into()) };
+        let (workspace, agent) = app
+            .limits
+            .admit(claim(parts, app, credential.as_bytes(), &budget), async |turn| {
+                let (workspace, agent) = app.db.credential_holder(credential, turn, &budget).await?;
+                Ok((Owner::Agent(agent, workspace), (workspace, agent)))
+            })
+            .await?;
         Ok(Self { workspace: app.db.workspace(workspace, budget), credential, agent })
     }
 }

@@ -1,46 +1,39 @@
 //! How often callers may ask. Each replica counts for itself.
 //!
-//! Only who has proven to be somebody is charged, so nobody can use up another's allowance by knowing its id:
-//! an API key, and its workspace, once the key's secret was verified; an agent once its credential was. Who
-//! fails to prove it is known by address alone, an IPv6 one by its network.
+//! Only a token whose secret was verified is charged to what it stands for, so knowing an id uses up no one's
+//! allowance: an API key and its workspace, an agent. Once this replica has verified a token, the allowance is charged
+//! before the database is asked, and a request over it is refused from memory. A retired credential of an agent is
+//! charged to its own digest. Every other failure to authenticate is charged to the client's address alone, of IPv6 to
+//! its network, before the look-up ([`failures`]).
 //!
 //! An address that fails too often gets 429 for what fails, and its new credentials are not looked up until it
-//! may fail again. A credential that has been good here before is looked up all the same: it does not suffer
+//! may fail again. A credential that was good here before is looked up all the same: it does not suffer
 //! from its neighbours behind one address. Heartbeats are no part of this: the statement that stores them
-//! limits them, and floods of bad ones meet `presence`'s memory.
+//! limits them, and floods of forged ones meet `presence`'s memory.
 
+mod failures;
+mod headers;
+mod known;
 pub mod rate;
 
-use std::{
-    future::Future,
-    net::{IpAddr, Ipv6Addr},
-    sync::{Arc, OnceLock},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::net::IpAddr;
 
-use axum::{
-    extract::Request,
-    http::{Extensions, HeaderName},
-    middleware::Next,
-    response::Response,
-};
-use moka::sync::Cache;
+use axum::http::Extensions;
 use planasonix_wire::{AgentId, ApiKeyId, WorkspaceId};
 
-use self::rate::{Allowance, Rate};
-use crate::domain::{Error, Result};
-
-/// The headers that tell an API key what it has left: a minute's requests, those it may make now, and the
-/// unix second in which it may make all of them.
-pub const HEADERS: [HeaderName; 3] = [
-    HeaderName::from_static("x-ratelimit-limit"),
-    HeaderName::from_static("x-ratelimit-remaining"),
-    HeaderName::from_static("x-ratelimit-reset"),
-];
-
-const MOST_REMEMBERED: u64 = 200_000;
-/// Longer than any address is barred: one failure a minute is the least that can be set.
-const BARRED_AT_MOST: Duration = Duration::from_mins(2);
+use self::{
+    failures::{Failures, Trial},
+    known::{Known, Refused},
+    rate::{Allowance, Rate},
+};
+pub use self::{
+    headers::{HEADERS, tell},
+    known::{Digest, Owner, Purpose},
+};
+use crate::{
+    db::{Budget, Turn},
+    domain::{Error, Result},
+};
 
 /// How many requests a minute there may be; 0 is no limit, as are all unless said otherwise.
 #[derive(Debug, Clone, Copy, Default)]
@@ -60,39 +53,70 @@ pub struct Limits {
     keys: Rate<ApiKeyId>,
     workspaces: Rate<WorkspaceId>,
     agents: Rate<AgentId>,
-    failures: Rate<IpAddr>,
-    barred: Cache<IpAddr, (Instant, Duration)>,
-    proven: Cache<u64, ()>,
+    retired: Rate<Digest>,
+    failures: Failures,
+    known: Known,
+}
+
+/// A token that a request presents.
+#[derive(Clone, Copy)]
+pub struct Claim<'r> {
+    /// The client's address.
+    pub address: IpAddr,
+    /// The token's digest.
+    pub digest: Digest,
+    /// What it is presented for.
+    pub purpose: Purpose,
+    /// The request's extensions, where the answer's headers are noted.
+    pub request: &'r Extensions,
+    /// What is left of the time that the request may wait.
+    pub budget: &'r Budget,
 }
 
 impl Limits {
-    /// Nobody has asked yet.
+    /// Every allowance is full.
     pub fn new(rates: Rates) -> Self {
         Self {
             keys: Rate::a_minute(rates.key),
             workspaces: Rate::a_minute(rates.workspace),
             agents: Rate::a_minute(rates.agent),
-            failures: Rate::a_minute(rates.failed_auth),
-            barred: Cache::builder().max_capacity(MOST_REMEMBERED).time_to_live(BARRED_AT_MOST).build(),
-            proven: Cache::new(MOST_REMEMBERED),
+            retired: Rate::a_minute(rates.agent),
+            failures: Failures::a_minute(rates.failed_auth),
+            known: Known::default(),
         }
     }
 
-    /// Charges a verified API key and its workspace, and notes for the answer's headers what is left. A key
-    /// that has nothing left costs its workspace nothing.
+    /// Authenticates a token by `trial`, which looks it up in the given turn, and charges whom it stands for.
     ///
     /// # Errors
-    /// [`Error::RateLimited`].
-    pub fn charge_key(&self, key: ApiKeyId, workspace: WorkspaceId, request: &Extensions) -> Result<()> {
-        let own = self.keys.charge(&key);
-        let spent = own.is_some_and(|own| own.admit().is_err());
-        let shared = if spent { None } else { self.workspaces.charge(&workspace) };
-        let Some(tighter) = own.into_iter().chain(shared).reduce(Allowance::tighter) else { return Ok(()) };
-        if let Some(Tally(tally)) = request.get() {
-            // A request has one key, so this is the first.
-            let _ = tally.set(tighter);
-        }
-        tighter.admit()
+    /// Those of the trial, which may come from memory; [`Error::RateLimited`].
+    pub async fn admit<T>(
+        &self,
+        claim: Claim<'_>,
+        trial: impl AsyncFnOnce(Turn) -> Result<(Owner, T)>,
+    ) -> Result<T> {
+        self.attempt(claim, |owner| self.charge(owner, claim), trial).await
+    }
+
+    /// The same, but an agent is not charged: whoever admits it later charges it, with [`Self::charge_agent`].
+    ///
+    /// # Errors
+    /// As [`Self::admit`].
+    pub async fn admit_uncharged<T>(
+        &self,
+        claim: Claim<'_>,
+        trial: impl AsyncFnOnce(Turn) -> Result<(Owner, T)>,
+    ) -> Result<T> {
+        let peek = |owner| match owner {
+            Owner::Agent(agent, _) => self.agents.peek(&agent).map_or(Ok(()), |allowance| allowance.admit()),
+            owner => self.charge(owner, claim),
+        };
+        self.attempt(claim, peek, trial).await
+    }
+
+    /// Refuses a request that presents nothing that could be looked up.
+    pub fn reject(&self, address: IpAddr) -> Error {
+        self.failures.charge(address).err().unwrap_or(Error::Unauthenticated)
     }
 
     /// Charges a verified agent.
@@ -103,156 +127,84 @@ impl Limits {
         self.agents.charge(&agent).map_or(Ok(()), |allowance| allowance.admit())
     }
 
-    /// Tries to authenticate somebody at this address by `credential`, a fingerprint of what they present.
-    ///
-    /// # Errors
-    /// Those of the trial; [`Error::RateLimited`] in place of a failure that is one too many.
-    pub async fn attempt<T>(
+    /// Remembers and charges what turned a token down after it was admitted; gives the error for the caller.
+    pub fn turned_down(&self, claim: Claim<'_>, error: Error) -> Error {
+        self.settle(claim, None, error)
+    }
+
+    async fn attempt<T>(
         &self,
-        address: IpAddr,
-        credential: Option<u64>,
-        trial: impl Future<Output = Result<T>>,
+        claim: Claim<'_>,
+        pay: impl Fn(Owner) -> Result<()>,
+        trial: impl AsyncFnOnce(Turn) -> Result<(Owner, T)>,
     ) -> Result<T> {
-        let network = network(address);
-        if !credential.is_some_and(|credential| self.proven.contains_key(&credential)) {
-            self.check_barred(network)?;
-        }
-        let result = trial.await;
-        match (&result, credential) {
-            (Ok(_), Some(credential)) => self.proven.insert(credential, ()),
-            (Err(error), _) if is_failure(error) => {
-                if let Some(credential) = credential {
-                    self.proven.invalidate(&credential);
-                }
-                self.charge_failure(network)?;
+        let owner = self.known.owner(&claim.digest);
+        owner.map_or(Ok(()), &pay)?;
+        if let Some(refused) = self.known.refused(claim.digest, claim.purpose) {
+            if refused.is_failure() {
+                self.failures.charge(claim.address)?;
             }
-            _ => {}
+            return Err(refused.into());
         }
-        result
-    }
-
-    fn charge_failure(&self, network: IpAddr) -> Result<()> {
-        let Some(allowance) = self.failures.charge(&network) else { return Ok(()) };
-        allowance.admit().inspect_err(|error| {
-            if let Error::RateLimited { retry_after } = error {
-                self.barred.insert(network, (Instant::now(), *retry_after));
+        let proven = owner.is_some_and(|owner| owner != Owner::Retired);
+        let charged =
+            if proven { None } else { Some(self.failures.begin(claim.address, claim.budget).await?) };
+        match trial(owner.map_or(Turn::Unproven, Owner::turn)).await {
+            Ok((owner, value)) => {
+                charged.map(Trial::refund);
+                self.known.note_good(claim.digest, owner);
+                if proven { Ok(value) } else { pay(owner).map(|()| value) }
             }
-        })
-    }
-
-    fn check_barred(&self, network: IpAddr) -> Result<()> {
-        let Some((since, time)) = self.barred.get(&network) else { return Ok(()) };
-        match time.checked_sub(since.elapsed()) {
-            Some(left) => Err(Error::RateLimited { retry_after: Duration::from_secs(left.as_secs() + 1) }),
-            None => Ok(()),
+            Err(error) => Err(self.settle(claim, charged, error)),
         }
     }
 
-    /// Forgets everybody whose allowance is full again; what is remembered stays bounded by it.
+    fn settle(&self, claim: Claim<'_>, charged: Option<Trial<'_>>, error: Error) -> Error {
+        let refused = Refused::of(&error);
+        if let Some(refused) = refused {
+            self.known.note_refused(claim.digest, claim.purpose, refused);
+        }
+        match charged {
+            Some(failure) if refused.is_some_and(Refused::is_failure) => drop(failure),
+            Some(other) => other.refund(),
+            None if refused.is_some_and(Refused::is_failure) => {
+                return self.failures.charge(claim.address).err().unwrap_or(error);
+            }
+            None => {}
+        }
+        error
+    }
+
+    fn charge(&self, owner: Owner, claim: Claim<'_>) -> Result<()> {
+        match owner {
+            Owner::Key(key, workspace) => self.charge_key(key, workspace, claim.request),
+            Owner::Agent(agent, _) => self.charge_agent(agent),
+            Owner::Retired => {
+                self.retired.charge(&claim.digest).map_or(Ok(()), |allowance| allowance.admit())
+            }
+        }
+    }
+
+    /// Charges an API key and its workspace, and notes for the answer's headers what is left. A key that has
+    /// nothing left costs its workspace nothing.
+    fn charge_key(&self, key: ApiKeyId, workspace: WorkspaceId, request: &Extensions) -> Result<()> {
+        let own = self.keys.charge(&key);
+        let spent = own.is_some_and(|own| own.admit().is_err());
+        let shared = if spent { None } else { self.workspaces.charge(&workspace) };
+        let Some(tighter) = own.into_iter().chain(shared).reduce(Allowance::tighter) else { return Ok(()) };
+        headers::note(request, tighter);
+        tighter.admit()
+    }
+
+    /// Forgets every allowance that is full again, so that memory is bounded by those in use.
     pub fn forget(&self) {
         self.keys.forget();
         self.workspaces.forget();
         self.agents.forget();
+        self.retired.forget();
         self.failures.forget();
     }
 }
 
-/// Whether nobody knows the caller. A dead credential's agent is known, and so is a key without the scope.
-fn is_failure(error: &Error) -> bool {
-    matches!(
-        error,
-        Error::Unauthenticated
-            | Error::ApiKeyRevoked
-            | Error::ApiKeyExpired
-            | Error::EnrollmentTokenInvalid
-            | Error::EnrollmentTokenExpired
-            | Error::EnrollmentTokenUsed
-    )
-}
-
-/// Whoever has one IPv6 address has the 2⁶⁴ of its network.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address @ IpAddr::V4(_) => address,
-    }
-}
-
-/// From the extractor that charges a key to the headers of the answer.
-#[derive(Clone, Default)]
-struct Tally(Arc<OnceLock<Allowance>>);
-
-/// Tells an API key what it has left, whatever the answer.
-pub async fn tell(mut request: Request, next: Next) -> Response {
-    let tally = Tally::default();
-    request.extensions_mut().insert(tally.clone());
-    let mut response = next.run(request).await;
-    if let Some(allowance) = tally.0.get() {
-        let reset = seconds(since_epoch() + allowance.full_in);
-        let values = [allowance.limit.into(), allowance.remaining.into(), reset.into()];
-        response.headers_mut().extend(HEADERS.into_iter().zip(values));
-    }
-    response
-}
-
-fn since_epoch() -> Duration {
-    #[expect(clippy::disallowed_methods, reason = "a header for the caller's own clock; it decides nothing")]
-    let now = SystemTime::now();
-    now.duration_since(UNIX_EPOCH).unwrap_or_default()
-}
-
-/// In whole seconds, never too few.
-fn seconds(time: Duration) -> u64 {
-    time.as_secs() + u64::from(time.subsec_nanos() > 0)
-}
-
 #[cfg(test)]
-mod tests {
-    use std::future::ready;
-
-    use super::*;
-
-    fn limits(failed_auth: u32) -> Limits {
-        Limits::new(Rates { failed_auth, ..Rates::default() })
-    }
-
-    async fn fails(limits: &Limits, address: &str) -> bool {
-        let trial = ready(Err::<(), _>(Error::Unauthenticated));
-        let result = limits.attempt(address.parse().unwrap(), Some(1), trial).await;
-        matches!(result, Err(Error::RateLimited { .. }))
-    }
-
-    #[tokio::test]
-    async fn who_fails_too_often_is_known_by_address_and_of_ipv6_by_network() {
-        for [one, neighbour, other] in [
-            ["192.0.2.1", "::ffff:192.0.2.1", "192.0.2.2"],
-            ["2001:db8:0:1::1", "2001:db8:0:1:ffff::", "2001:db8:0:2::1"],
-        ] {
-            let limits = limits(2);
-            assert!(!fails(&limits, one).await && !fails(&limits, one).await);
-            assert!(fails(&limits, one).await && fails(&limits, neighbour).await);
-            assert!(!fails(&limits, other).await);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_barred_address_s_new_credentials_are_not_looked_up_and_proven_ones_are() {
-        let (limits, address) = (limits(1), "192.0.2.1");
-        let from = address.parse().unwrap();
-        limits.attempt(from, Some(7), ready(Ok(()))).await.unwrap();
-        assert!(!fails(&limits, address).await && fails(&limits, address).await);
-        limits.attempt(from, Some(7), ready(Ok(()))).await.unwrap();
-        let unseen = async { panic!("looked up") };
-        let refused: Result<()> = limits.attempt(from, Some(8), unseen).await;
-        assert!(matches!(refused, Err(Error::RateLimited { .. })));
-    }
-
-    #[tokio::test]
-    async fn a_credential_that_has_died_is_proven_no_more() {
-        let (limits, from) = (limits(2), "192.0.2.1".parse().unwrap());
-        limits.attempt(from, Some(7), ready(Ok(()))).await.unwrap();
-        let died = ready(Err::<(), _>(Error::ApiKeyRevoked));
-        assert!(matches!(limits.attempt(from, Some(7), died).await, Err(Error::ApiKeyRevoked)));
-        assert!(!limits.proven.contains_key(&7));
-    }
-}
+mod tests;

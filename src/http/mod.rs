@@ -6,6 +6,7 @@ pub mod api_keys;
 pub mod auth;
 pub mod cors;
 pub mod cursor;
+pub mod detached;
 pub mod docs;
 pub mod edge;
 pub mod error;
@@ -22,7 +23,7 @@ pub mod response_budget;
 pub mod server;
 pub mod startup;
 
-use std::{ops::Deref, sync::Arc};
+use std::{collections::BTreeSet, ops::Deref, sync::Arc};
 
 use axum::{
     Router,
@@ -36,6 +37,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use self::{
     cors::Origin,
+    detached::Detached,
     edge::AgentPaths,
     error::Problem,
     limits::{Limits, Rates},
@@ -89,6 +91,8 @@ pub struct Parts {
     pub readiness: Readiness,
     /// What is remembered of API keys.
     pub keyring: Keyring,
+    /// The tasks that requests run on.
+    pub detached: Detached,
     /// What callers have left of their allowances.
     pub limits: Arc<Limits>,
     /// Whose word on a client's address counts.
@@ -121,6 +125,20 @@ fn agent_routes() -> OpenApiRouter<App> {
         .routes(routes!(agents::heartbeat::heartbeat))
         .routes(routes!(agents::rotate::rotate))
         .routes(routes!(agents::disconnect::disconnect))
+}
+
+/// The routes whose requests stay on their connection's task; see [`detached`]. All others wait for something that a
+/// caller who hangs up must not cut.
+fn attached_routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(agents::heartbeat::heartbeat))
+        .routes(routes!(health::livez))
+        .routes(routes!(openapi::json))
+        .routes(routes!(openapi::yaml))
+}
+
+fn paths<S: Clone + Send + Sync + 'static>(routes: &OpenApiRouter<S>) -> BTreeSet<String> {
+    routes.get_openapi().paths.paths.keys().cloned().collect()
 }
 
 /// Every route of the service, with the document that describes them.
@@ -174,6 +192,7 @@ pub fn router(app: App) -> Router {
         .layer(
             ServiceBuilder::new()
                 .layer(SetSensitiveRequestHeadersLayer::new(sensitive))
+                .layer(app.detached.layer(paths(&attached_routes())))
                 .layer(from_fn_with_state(AgentPaths::of(&agent_routes()), edge::edge))
                 .option_layer(cors::layer(&app.origins))
                 .layer(from_fn(limits::tell))

@@ -3,14 +3,14 @@
 use axum::{extract::FromRequestParts, http::request::Parts};
 use planasonix_wire::AgentId;
 
-use super::{AgentSelf, Presented, Writer, attempt, authorise, presented_by};
+use super::{AgentSelf, Presented, Writer, authorise, claim, presented_by, reject};
 use crate::{
     db::{Budget, Workspace, workspace::Rows},
     domain::{
         Actor, Error, Scope,
         credential::{Agent, Hashed},
     },
-    http::{App, error::Problem, extract::AgentPath},
+    http::{App, error::Problem, extract::AgentPath, limits::Owner},
 };
 
 /// An API key that may read agents, or the holder of an enrollment token: for the token's own agent, until the
@@ -66,12 +66,15 @@ impl FromRequestParts<App> for Installing {
 
 async fn by_token(parts: &Parts, app: &App) -> Result<Installing, Error> {
     let budget = Budget::default();
-    let (workspace, agent) = attempt(parts, app, async |presented| match presented {
-        Presented::Enrollment(token) => app.db.installing(token.hashed(), &budget).await,
-        _ => Err(Error::Unauthenticated),
-    })
-    .await?;
-    app.limits.charge_agent(agent)?;
+    let Presented::Enrollment(token) = presented_by(parts) else { return Err(reject(parts, app)) };
+    let token = token.hashed();
+    let (workspace, agent) = app
+        .limits
+        .admit(claim(parts, app, token.as_bytes(), &budget), async |turn| {
+            let (workspace, agent) = app.db.installing(token, turn, &budget).await?;
+            Ok((Owner::Agent(agent, workspace), (workspace, agent)))
+        })
+        .await?;
     Ok(Installing {
         workspace: app.db.workspace(workspace, budget),
         actor: Actor::Agent(agent),
