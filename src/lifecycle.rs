@@ -23,8 +23,14 @@ use crate::{
     domain::presence::Rhythm,
     enrollment::Lives,
     http::{
-        Admission, App, Parts, detached::Detached, limits::Limits, readiness::Readiness,
-        response_budget::ResponseBudget, router, server, startup::StartupGate,
+        Admission, App, Parts,
+        detached::Detached,
+        limits::Limits,
+        readiness::Readiness,
+        response_budget::ResponseBudget,
+        router,
+        server::{self, ListenerConfig},
+        startup::StartupGate,
     },
     installer::Installers,
     presence::{FleetSize, Presence},
@@ -71,7 +77,10 @@ impl HttpServer {
     /// Starts answering.
     pub fn start(listener: TcpListener, settings: &Settings) -> Self {
         let (gate, handle) = (StartupGate::new(&settings.admission.origins), Handle::new());
-        let task = tokio::spawn(server::serve(gate.clone(), listener, handle.clone()));
+        let Admission { proxies, connections, timeouts, .. } = &settings.admission;
+        let config =
+            ListenerConfig { connections: *connections, proxies: proxies.clone(), timeouts: *timeouts };
+        let task = tokio::spawn(server::serve(gate.clone(), listener, handle.clone(), config));
         Self { gate, handle, task }
     }
 
@@ -139,7 +148,7 @@ impl Service {
         supervisor.spawn("census", tasks_stop.clone(), census.run(tasks_stop.clone()));
         let prune = Prune::new(db.clone(), settings.events_retention);
         supervisor.spawn("prune", tasks_stop.clone(), prune.run(tasks_stop.clone()));
-        let Admission { proxies, rates, origins } = settings.admission;
+        let Admission { proxies, rates, origins, .. } = settings.admission;
         let limits = Arc::new(Limits::new(rates));
         let forget = Arc::clone(&limits);
         let forgetful = every(FORGET, tasks_stop.clone(), move || forget.forget());

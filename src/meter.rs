@@ -37,9 +37,11 @@ const LANE_WAIT_SECONDS: &str = "planasonix_database_wait_seconds";
 const STATEMENT_SECONDS: &str = "planasonix_database_statement_seconds";
 const STATEMENT_FAILURES: &str = "planasonix_database_failures_total";
 const EVENTS: &str = "planasonix_events_total";
+const CONNECTIONS: &str = "planasonix_connections";
+const CONNECTIONS_CLOSED: &str = "planasonix_connections_closed_total";
 
 /// Every metric.
-pub const METRICS: [Metric; 15] = [
+pub const METRICS: [Metric; 17] = [
     (REQUESTS, Kind::Counter, "Requests answered, by method, route and status."),
     (REQUEST_SECONDS, Kind::Histogram, "Time from a request's head to its answer's, by method and route."),
     (REFUSALS, Kind::Counter, "Errors told to callers, by the code in the error's envelope."),
@@ -63,7 +65,60 @@ pub const METRICS: [Metric; 15] = [
     (STATEMENT_SECONDS, Kind::Histogram, "Time that work on the database took, by lane and statement."),
     (STATEMENT_FAILURES, Kind::Counter, "Work that the database did not do, or not in time, by lane."),
     (EVENTS, Kind::Counter, "Entries written to the audit trail, by type."),
+    (CONNECTIONS, Kind::Gauge, "Open client connections, those to the metrics listener included."),
+    (
+        CONNECTIONS_CLOSED,
+        Kind::Counter,
+        "Client connections refused or cut by the server, by reason: `max_connections`, \
+         `max_connections_per_address`, `idle`, `slow_head`, `stalled_write`, `slow_write`.",
+    ),
 ];
+
+/// Why the server closes a connection of its own accord.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// Refused: the limit of all connections is reached.
+    MaxConnections,
+    /// Refused: the limit of one address is reached.
+    MaxConnectionsPerAddress,
+    /// No request came in time.
+    Idle,
+    /// A request's head did not come in time.
+    SlowHead,
+    /// The peer took nothing of an answer in time.
+    StalledWrite,
+    /// The peer took less than the least average rate.
+    SlowWrite,
+}
+
+impl CloseReason {
+    /// The label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::MaxConnections => "max_connections",
+            Self::MaxConnectionsPerAddress => "max_connections_per_address",
+            Self::Idle => "idle",
+            Self::SlowHead => "slow_head",
+            Self::StalledWrite => "stalled_write",
+            Self::SlowWrite => "slow_write",
+        }
+    }
+}
+
+/// A client's connection was taken.
+pub fn connection_opened() {
+    gauge!(CONNECTIONS).increment(1);
+}
+
+/// A client's connection that was taken has ended.
+pub fn connection_closed() {
+    gauge!(CONNECTIONS).decrement(1);
+}
+
+/// The server refused a connection, or ended one.
+pub fn connection_cut(reason: CloseReason) {
+    counter!(CONNECTIONS_CLOSED, "reason" => reason.as_str()).increment(1);
+}
 
 /// Tells the recorder what each metric is.
 pub fn describe() {

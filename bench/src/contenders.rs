@@ -34,7 +34,7 @@ use planasonix::{
         readiness::Readiness,
         remote_ip::Proxies,
         response_budget::ResponseBudget,
-        server,
+        server::{self, ListenerConfig},
     },
     installer::{Installers, binaries::in_folder},
     lifecycle::{Service, Settings},
@@ -95,14 +95,14 @@ pub async fn serve(args: Args) -> Result<()> {
         Contender::OneUpdate => {
             let router = one_update(options, settings, args.pool);
             tokio::select! {
-                served = server::serve(router, listener, Handle::new()) => served?,
+                served = server::serve(router, listener, Handle::new(), ListenerConfig::default()) => served?,
                 () = over => {}
             }
         }
         Contender::Bare => {
             let router = Router::new().route("/api/agents/{id}/heartbeat", post(bare));
             tokio::select! {
-                served = server::serve(router, listener, Handle::new()) => served?,
+                served = server::serve(router, listener, Handle::new(), ListenerConfig::default()) => served?,
                 () = over => {}
             }
         }

@@ -7,6 +7,7 @@ use crate::http::{
     cors::Origin,
     limits::Rates,
     remote_ip::{self, Proxies, Range},
+    server::{ConnectionLimits, Timeouts},
 };
 
 /// Whom the service believes and serves, and how often. Limits are counted by each process for itself.
@@ -39,6 +40,14 @@ pub struct AdmissionArgs {
     /// Another origin whose pages may call from a browser; repeat for more, or separate by commas.
     #[arg(long, env = "PLANASONIX_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     cors_origin: Vec<Origin>,
+    /// The most connections; one beyond is closed at once [default: the least of 200000, 80 % of the limit of
+    /// open files, and the memory limit divided by 64 KiB].
+    #[arg(long, env = "PLANASONIX_MAX_CONNECTIONS", value_name = "CONNECTIONS", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: Option<u32>,
+    /// The most connections from one address (of IPv6, from one /64), trusted proxies exempt; 0 is off
+    /// [default: half of the most connections].
+    #[arg(long, env = "PLANASONIX_MAX_CONNECTIONS_PER_ADDRESS", value_name = "CONNECTIONS")]
+    max_connections_per_address: Option<u32>,
 }
 
 /// The header that trusted proxies write.
@@ -62,6 +71,17 @@ impl From<AdmissionArgs> for Admission {
             agent: args.rate_limit_agent,
             failed_auth: args.rate_limit_failed_auth,
         };
-        Self { proxies: Proxies { trusted: args.trusted_proxy, header }, rates, origins: args.cors_origin }
+        let number = |given: u32| usize::try_from(given).unwrap_or(usize::MAX);
+        let connections = ConnectionLimits {
+            total: args.max_connections.map(number),
+            per_address: args.max_connections_per_address.map(number),
+        };
+        Self {
+            proxies: Proxies { trusted: args.trusted_proxy, header },
+            rates,
+            origins: args.cors_origin,
+            connections,
+            timeouts: Timeouts::default(),
+        }
     }
 }

@@ -1,7 +1,12 @@
 //! The outermost layer: gives the request its id, logs how it ended, and puts every error into the
 //! envelope, whoever raised it.
 
-use std::{any::Any, collections::BTreeSet, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -13,7 +18,7 @@ use rand::RngExt;
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::error::Problem;
+use super::{auth::LEGACY_KEY_HEADERS, error::Problem};
 use crate::{domain::Error, entropy, meter};
 
 /// The header that carries the request's id, both ways.
@@ -45,6 +50,7 @@ pub async fn edge(State(agents): State<AgentPaths>, mut request: Request, next: 
     async move {
         let started = Instant::now();
         let (method, by_agent) = (request.method().clone(), agents.hold(&request));
+        let by_legacy_key = LEGACY_KEY_HEADERS.iter().any(|name| request.headers().contains_key(name));
         let response = match too_large(request.headers()) {
             Some(problem) => problem.into_response(),
             None => next.run(request).await,
@@ -55,6 +61,9 @@ pub async fn edge(State(agents): State<AgentPaths>, mut request: Request, next: 
         meter::request(known(&method), route, status, elapsed);
         let mut response = envelope(response, by_agent, id.to_str().unwrap_or_default());
         response.headers_mut().insert(REQUEST_ID, id);
+        if by_legacy_key {
+            keep_private(response.headers_mut());
+        }
         response
     }
     .instrument(span)
@@ -107,15 +116,36 @@ fn fresh_id() -> HeaderValue {
 
 fn too_large(headers: &HeaderMap) -> Option<Problem> {
     let bytes: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
-    (bytes > MOST_HEADER_BYTES || headers.len() > MOST_HEADERS).then(|| {
-        Problem::new(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "headers_too_large",
-            format!(
-                "a request may have at most {MOST_HEADERS} headers of {MOST_HEADER_BYTES} bytes together"
-            ),
-        )
-    })
+    (bytes > MOST_HEADER_BYTES || headers.len() > MOST_HEADERS).then(headers_too_large)
+}
+
+/// The refusal of too many headers, or too long ones.
+pub fn headers_too_large() -> Problem {
+    Problem::new(
+        StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        "headers_too_large",
+        format!("a request may have at most {MOST_HEADERS} headers of {MOST_HEADER_BYTES} bytes together"),
+    )
+}
+
+/// Logs and counts a request that is refused before it is one, and gives the answer's id and body.
+pub fn refuse_early(problem: &Problem) -> (String, Vec<u8>) {
+    let id = fresh_id();
+    let id = id.to_str().unwrap_or_default();
+    let status = problem.status.as_u16();
+    tracing::debug!(id, status, code = problem.code, "request refused before it reached a route");
+    meter::request("other", None, status, Duration::ZERO);
+    meter::refusal(problem.code);
+    (id.to_owned(), problem.body(id))
+}
+
+/// Says that an answer to a credential in a legacy header is for its caller alone. Caches know that of
+/// `Authorization` by themselves.
+fn keep_private(headers: &mut HeaderMap) {
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("private"));
+    for name in LEGACY_KEY_HEADERS {
+        headers.append(header::VARY, HeaderValue::from(name));
+    }
 }
 
 /// Logs what is ours. What passes by itself is a warning: a database that is away for a minute is thousands of

@@ -82,8 +82,13 @@ impl Problem {
         self.cause.as_ref()
     }
 
-    /// The response, under the id that the logs know the request by.
-    pub fn render(&self, request_id: &str) -> Response {
+    /// After how many seconds the caller may try again, if that is known.
+    pub fn retry_after(&self) -> Option<u64> {
+        self.retry_after
+    }
+
+    /// The envelope as JSON.
+    pub fn body(&self, request_id: &str) -> Vec<u8> {
         let body = ErrorBody {
             error: ErrorJson {
                 code: self.code.to_owned(),
@@ -93,8 +98,13 @@ impl Problem {
                 request_id: request_id.to_owned(),
             },
         };
-        let mut response =
-            Response::new(serde_json::to_vec(&body).map_or_else(|_| Body::empty(), Body::from));
+        // Strings and numbers always are JSON.
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    /// The response, under the id that the logs know the request by.
+    pub fn render(&self, request_id: &str) -> Response {
+        let mut response = Response::new(Body::from(self.body(request_id)));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

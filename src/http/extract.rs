@@ -16,7 +16,7 @@ use axum::{
 use http_body_util::BodyExt;
 use planasonix_wire::{AgentId, ApiKeyId};
 use serde::{Deserialize, de::DeserializeOwned};
-use tokio::time::timeout;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::{App, error::Problem, json};
 use crate::domain::{
@@ -32,6 +32,10 @@ pub const BODY_BYTES: usize = 64 * 1024;
 /// A heartbeat's body.
 pub const HEARTBEAT_BYTES: usize = 16 * 1024;
 const BODY_TIME: Duration = Duration::from_secs(15);
+/// A body beyond this size needs one of [`LARGE_BODIES`]. Bodies of agents and of nearly all operators fit.
+const LARGE_BODY_BYTES: usize = 16 * 1024;
+/// Bodies beyond [`LARGE_BODY_BYTES`] that are read at once: with some 64 KiB each, 16 MiB in all.
+static LARGE_BODIES: Semaphore = Semaphore::const_new(256);
 /// So much of a body that is too large is thrown away, so that its sender lives to read the answer.
 const DRAINED_BYTES: usize = 16 * 1024 * 1024;
 
@@ -245,12 +249,17 @@ async fn read(body: Body, most_bytes: usize) -> Result<Vec<u8>, Problem> {
 
 async fn collect(mut body: Body, most_bytes: usize) -> Result<Vec<u8>, Problem> {
     let (mut bytes, mut total) = (Vec::new(), 0);
+    let mut slot = None;
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|error| Problem::invalid_json(format!("the body could not be read: {error}")))?;
         let Ok(data) = frame.into_data() else { continue };
         total += data.len();
         if total <= most_bytes {
+            if total > LARGE_BODY_BYTES && slot.is_none() {
+                let full = |_| Problem::unavailable("too many large bodies are arriving");
+                slot = Some(LARGE_BODIES.try_acquire().map_err(full)?);
+            }
             bytes.extend_from_slice(&data);
         } else if total > DRAINED_BYTES {
             break;

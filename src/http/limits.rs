@@ -26,6 +26,7 @@ use self::{
     known::{Known, Refused},
     rate::{Allowance, Rate},
 };
+pub(super) use self::failures::network;
 pub use self::{
     headers::{HEADERS, tell},
     known::{Digest, Owner, Purpose},

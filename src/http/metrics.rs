@@ -11,7 +11,7 @@ use axum::{
 };
 use axum_server::Handle;
 
-use super::server;
+use super::server::{self, ListenerConfig};
 
 /// Serves what `render` says at that moment, until the process ends.
 ///
@@ -22,7 +22,7 @@ where
     R: Fn() -> String + Clone + Send + Sync + 'static,
 {
     let router = Router::new().route("/metrics", get(answer::<R>)).with_state(render);
-    server::serve(router, listener, Handle::new()).await
+    server::serve(router, listener, Handle::new(), ListenerConfig::default()).await
 }
 
 async fn answer<R: Fn() -> String>(State(render): State<R>) -> Response {

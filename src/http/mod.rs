@@ -45,6 +45,7 @@ use self::{
     readiness::Readiness,
     remote_ip::Proxies,
     response_budget::ResponseBudget,
+    server::{ConnectionLimits, Timeouts},
 };
 use crate::{
     api_keys::keyring::Keyring,
@@ -65,6 +66,10 @@ pub struct Admission {
     pub rates: Rates,
     /// Which pages of other origins may ask.
     pub origins: Vec<Origin>,
+    /// The most connections.
+    pub connections: ConnectionLimits,
+    /// How long connections may take.
+    pub timeouts: Timeouts,
 }
 
 /// What every handler can reach. Cheap to clone.

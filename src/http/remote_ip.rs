@@ -81,7 +81,8 @@ impl Proxies {
         nearest
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether a trusted proxy has this address, given in its canonical form.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|Range(net)| net.contains(&address))
     }
 

@@ -1,213 +1,203 @@
-//! The accept loop: limits on time and number that the framework has no setting for.
+//! The listener: limits on connections, time and memory, and strictness about the protocol, that the HTTP library
+//! has no settings for.
 //!
-//! A client has ten seconds to send a request's head once it has begun, and may keep an idle connection
-//! for 75. Connections beyond the cap are closed at once. HTTP/1.1 alone is spoken: HTTP/2 is for what
-//! terminates TLS in front of us.
+//! HTTP/1.1 alone is spoken: HTTP/2 is for what terminates TLS in front.
+
+mod capacity;
+mod connections;
+mod exchange;
+mod framing;
+mod guard;
+mod head;
+mod memory;
+mod reject;
+mod timer;
+mod writes;
 
 use std::{
     future::{Ready, ready},
     io,
     net::{SocketAddr, TcpListener},
-    pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
-    task::{Context, Poll},
+    sync::Arc,
     time::Duration,
 };
 
-use axum::{ServiceExt, body::Body, http::Request, response::Response};
+use axum::{ServiceExt, body::Body, http::Request};
 use axum_server::{Handle, accept::Accept};
+use hyper::body::Incoming;
 use socket2::{SockRef, TcpKeepalive};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep, sleep},
+use tokio::{net::TcpStream, sync::Semaphore, task::spawn_blocking, time::sleep};
+
+pub use self::connections::ConnectionLimits;
+use self::{
+    capacity::Capacity,
+    connections::Connections,
+    exchange::{Exchange, Exchanging},
+    guard::{Guarded, Shared},
 };
-use tower::Service;
+use super::{remote_ip::Proxies, startup::StartupGate};
+use crate::meter;
 
-use super::startup::StartupGate;
-
-const HEAD: Duration = Duration::from_secs(10);
-const IDLE: Duration = Duration::from_secs(75);
+/// An idle connection is probed after this time.
 const KEEPALIVE: Duration = Duration::from_mins(1);
-const MOST_CONNECTIONS: usize = 200_000;
-const BUFFER_BYTES: usize = 64 * 1024;
+/// Sent bytes that stay unconfirmed for this long end the connection, even one that the process has closed.
+/// Longer than [`Timeouts::write_stall`], so that the process notices first.
+const USER_TIMEOUT: Duration = Duration::from_secs(35);
+/// What the system holds of unread and of unsent bytes of a connection. It doubles both for its bookkeeping.
+const SOCKET_BUFFER_BYTES: usize = 16 * 1024;
+/// The HTTP library's limit for a head, above the one that is enforced before, and for a written burst.
+const LIBRARY_BUFFER_BYTES: usize = 64 * 1024;
+/// The most connections that hold a long, incomplete head, each of some 50 KiB.
+const MAX_LONG_HEADS: usize = 256;
+/// The memory of a connection whose peer takes no bytes, buffers of the system included.
+const BYTES_PER_BLOCKED_WRITE: u64 = 96 * 1024;
+/// Free memory goes back to the system when this many connections have ended since it last did, looked at this
+/// often.
+const RELEASE_AFTER: usize = 1_000;
+const RELEASE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Serves until the handle says stop.
+/// How long a connection may take for what.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// From the first byte of a request's head to its end; and from the connection's start to the first byte.
+    pub head: Duration,
+    /// From one answer to the next request.
+    pub idle: Duration,
+    /// In which a peer takes none of the bytes that wait for it.
+    pub write_stall: Duration,
+    /// The same while as many connections stall as the memory allows.
+    pub write_stall_pressed: Duration,
+    /// The span of waiting over which a peer must take 1 KiB a second on average.
+    pub write_window: Duration,
+    /// From the end of the last answer to the peer's own end.
+    pub linger: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            idle: Duration::from_secs(75),
+            write_stall: Duration::from_secs(30),
+            write_stall_pressed: Duration::from_secs(2),
+            write_window: Duration::from_mins(1),
+            linger: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Settings of a listener.
+#[derive(Debug, Clone, Default)]
+pub struct ListenerConfig {
+    /// The most connections.
+    pub connections: ConnectionLimits,
+    /// Exempt from the limit of connections per address.
+    pub proxies: Proxies,
+    /// How long connections may take.
+    pub timeouts: Timeouts,
+}
+
+/// Serves until the handle is used to stop it.
 ///
 /// # Errors
-/// The listener broke.
+/// The listener failed.
 pub async fn serve(
     service: impl Into<StartupGate>,
     listener: TcpListener,
     handle: Handle<SocketAddr>,
+    config: ListenerConfig,
 ) -> io::Result<()> {
-    let mut server = axum_server::from_tcp(listener)?
-        .handle(handle)
-        .acceptor(Acceptor(Arc::new(Semaphore::new(MOST_CONNECTIONS))))
-        .http1_only();
-    server.http_builder().http1().max_buf_size(BUFFER_BYTES);
+    limit_buffers(&listener);
+    let capacity = Capacity::of_process();
+    let connections = Connections::new(config.connections, &capacity, config.proxies);
+    tracing::debug!(max = connections.max(), "limit of connections");
+    let acceptor = Acceptor {
+        connections: Arc::clone(&connections),
+        shared: Arc::new(Shared {
+            timeouts: config.timeouts,
+            long_heads: Arc::new(Semaphore::new(MAX_LONG_HEADS)),
+            blocked_writes: Arc::new(Semaphore::new(blocked_writes(&capacity))),
+        }),
+    };
+    let mut server = axum_server::from_tcp(listener)?.handle(handle).acceptor(acceptor).http1_only();
+    server.http_builder().http1().max_buf_size(LIBRARY_BUFFER_BYTES);
     let gate: StartupGate = service.into();
-    server.serve(ServiceExt::<Request<Body>>::into_make_service_with_connect_info::<SocketAddr>(gate)).await
+    let service = ServiceExt::<Request<Body>>::into_make_service_with_connect_info::<SocketAddr>(gate);
+    tokio::select! {
+        ended = server.serve(service) => ended,
+        () = release_memory(&connections) => Ok(()),
+    }
 }
 
-/// Takes a connection if there is room, and watches over it.
+/// Accepted sockets inherit these options, and those that wait to be accepted are limited too.
+fn limit_buffers(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
+    let set = [
+        socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES),
+        socket.set_send_buffer_size(SOCKET_BUFFER_BYTES),
+        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)),
+        #[cfg(target_os = "linux")]
+        socket.set_tcp_user_timeout(Some(USER_TIMEOUT)),
+    ];
+    for error in set.into_iter().filter_map(Result::err) {
+        tracing::warn!(%error, "failed to set an option of the listening socket");
+    }
+}
+
+/// An eighth of the memory may wait for peers that take nothing.
+fn blocked_writes(capacity: &Capacity) -> usize {
+    let slots = capacity.memory_bytes / 8 / BYTES_PER_BLOCKED_WRITE;
+    usize::try_from(slots).unwrap_or(Semaphore::MAX_PERMITS).clamp(64, Semaphore::MAX_PERMITS)
+}
+
+/// Gives memory back after many connections have ended. The allocator would keep it.
+async fn release_memory(connections: &Connections) {
+    let mut most = 0;
+    loop {
+        sleep(RELEASE_INTERVAL).await;
+        let open = connections.open();
+        if open + RELEASE_AFTER <= most {
+            // It fails only if the process is ending.
+            let _ = spawn_blocking(memory::release_free).await;
+            most = open;
+        }
+        most = most.max(open);
+    }
+}
+
+/// Takes a connection if there is room, and guards it.
 #[derive(Clone)]
-struct Acceptor(Arc<Semaphore>);
+struct Acceptor {
+    connections: Arc<Connections>,
+    shared: Arc<Shared>,
+}
 
 impl<S> Accept<TcpStream, S> for Acceptor {
-    type Stream = Watched;
-    type Service = Watching<S>;
-    type Future = Ready<io::Result<(Watched, Watching<S>)>>;
+    type Stream = Guarded<Incoming>;
+    type Service = Exchanging<S, Incoming>;
+    type Future = Ready<io::Result<(Self::Stream, Self::Service)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else {
-            return ready(Err(io::Error::other("too many connections")));
-        };
-        // Both only help; a connection without them still works.
+        ready(self.guard(stream, service))
+    }
+}
+
+impl Acceptor {
+    fn guard<S>(
+        &self,
+        stream: TcpStream,
+        service: S,
+    ) -> io::Result<(Guarded<Incoming>, Exchanging<S, Incoming>)> {
+        let peer = stream.peer_addr()?.ip();
+        let admitted = self.connections.admit(peer).map_err(|reason| {
+            meter::connection_cut(reason);
+            tracing::debug!(%peer, reason = reason.as_str(), "connection refused");
+            io::Error::other(reason.as_str())
+        })?;
+        // It only helps; a connection without it still works.
         let _ = stream.set_nodelay(true);
-        let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-        let phase = Arc::new(AtomicU8::new(Phase::IDLE));
-        let watched = Watched {
-            stream,
-            phase: Arc::clone(&phase),
-            seen: Phase::IDLE,
-            timer: Box::pin(sleep(HEAD)),
-            _permit: permit,
-        };
-        ready(Ok((watched, Watching { service, phase })))
-    }
-}
-
-/// What a connection is doing.
-struct Phase;
-
-impl Phase {
-    /// Waiting for a request to begin.
-    const IDLE: u8 = 0;
-    /// A request's head is arriving.
-    const HEAD: u8 = 1;
-    /// A request is being served.
-    const BUSY: u8 = 2;
-    /// None of them: whichever comes next begins.
-    const UNSEEN: u8 = 3;
-}
-
-/// A connection that ends when nothing happens on it for too long.
-struct Watched {
-    stream: TcpStream,
-    phase: Arc<AtomicU8>,
-    seen: u8,
-    timer: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Watched {
-    /// Starts the phase's time when the phase has changed, and tells whether it is over.
-    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        let phase = self.phase.load(Ordering::Relaxed);
-        if phase != self.seen {
-            self.seen = phase;
-            let time = if phase == Phase::HEAD { HEAD } else { IDLE };
-            self.timer.as_mut().reset(Instant::now() + time);
-        }
-        phase != Phase::BUSY && self.timer.as_mut().poll(cx).is_ready()
-    }
-
-    /// Starts the phase's time again: an answer may take longer than any of them, while it moves.
-    fn note_progress(&mut self, written: &Poll<io::Result<usize>>) {
-        if matches!(written, Poll::Ready(Ok(_))) {
-            self.seen = Phase::UNSEEN;
-        }
-    }
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        match Pin::new(&mut self.stream).poll_read(cx, buffer) {
-            Poll::Ready(result) => {
-                if buffer.filled().len() > before {
-                    // Fails where a request is under way already, whose phase then stands.
-                    let _ = self.phase.compare_exchange(
-                        Phase::IDLE,
-                        Phase::HEAD,
-                        Ordering::Relaxed,
-                        Ordering::Relaxed,
-                    );
-                }
-                Poll::Ready(result)
-            }
-            Poll::Pending if self.is_over(cx) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.note_progress(&written);
-        written
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.note_progress(&written);
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// A connection's service, which notes when it is busy.
-#[derive(Clone)]
-struct Watching<S> {
-    service: S,
-    phase: Arc<AtomicU8>,
-}
-
-impl<S: Service<Request<B>, Response = Response>, B> Service<Request<B>> for Watching<S>
-where
-    S::Future: Send + 'static,
-{
-    type Response = Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.service.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let phase = Arc::clone(&self.phase);
-        phase.store(Phase::BUSY, Ordering::Relaxed);
-        let answer = self.service.call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            phase.store(Phase::IDLE, Ordering::Relaxed);
-            answer
-        })
+        let exchange = Arc::new(Exchange::default());
+        let guarded = Guarded::new(stream, Arc::clone(&exchange), Arc::clone(&self.shared), admitted);
+        Ok((guarded, Exchanging::new(service, exchange)))
     }
 }

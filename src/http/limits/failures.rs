@@ -127,7 +127,7 @@ impl Drop for Trial<'_> {
 }
 
 /// Whoever has one IPv6 address has the 2⁶⁴ of its network.
-fn network(address: IpAddr) -> IpAddr {
+pub(in crate::http) fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address @ IpAddr::V4(_) => address,
