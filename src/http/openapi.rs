@@ -32,7 +32,9 @@ use utoipa::{
             a write means that its outcome is unknown: ask again before you repeat it.\n\nAn API key may make 1,200 \
             requests a minute and all keys of a workspace together 6,000, unless the operator has set other limits; \
             what is left is told in headers. Each server counts for itself, so several of them behind one address \
-            let more through.",
+            let more through.\n\nA malformed or ambiguous HTTP request is refused in the same envelope before it \
+            reaches a route, and the connection closes: 400 `invalid_request`, 414 `uri_too_long` (a request line of \
+            more than 16 KiB), 431 `headers_too_large` (more than 100 headers, or more than 32 KiB of them).",
         contact(name = "Planasonix"),
         license(name = "Proprietary")
     ),

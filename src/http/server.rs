@@ -67,8 +67,10 @@ pub struct Timeouts {
     pub write_stall: Duration,
     /// The same while as many connections stall as the memory allows.
     pub write_stall_pressed: Duration,
-    /// The span of waiting over which a peer must take 1 KiB a second on average.
+    /// The span of waiting over which a peer must take [`Self::write_rate`] on average.
     pub write_window: Duration,
+    /// Bytes per second.
+    pub write_rate: u64,
     /// From the end of the last answer to the peer's own end.
     pub linger: Duration,
 }
@@ -81,6 +83,7 @@ impl Default for Timeouts {
             write_stall: Duration::from_secs(30),
             write_stall_pressed: Duration::from_secs(2),
             write_window: Duration::from_mins(1),
+            write_rate: 1024,
             linger: Duration::from_secs(5),
         }
     }
@@ -107,7 +110,7 @@ pub async fn serve(
     handle: Handle<SocketAddr>,
     config: ListenerConfig,
 ) -> io::Result<()> {
-    limit_buffers(&listener);
+    limit_buffers(SockRef::from(&listener));
     let capacity = Capacity::of_process();
     let connections = Connections::new(config.connections, &capacity, config.proxies);
     tracing::debug!(max = connections.max(), "limit of connections");
@@ -129,9 +132,8 @@ pub async fn serve(
     }
 }
 
-/// Accepted sockets inherit these options, and those that wait to be accepted are limited too.
-fn limit_buffers(listener: &TcpListener) {
-    let socket = SockRef::from(listener);
+/// Limits what the system holds for a socket. Of a listening one its connections inherit that.
+fn limit_buffers(socket: SockRef<'_>) {
     let set = [
         socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES),
         socket.set_send_buffer_size(SOCKET_BUFFER_BYTES),
@@ -140,8 +142,13 @@ fn limit_buffers(listener: &TcpListener) {
         socket.set_tcp_user_timeout(Some(USER_TIMEOUT)),
     ];
     for error in set.into_iter().filter_map(Result::err) {
-        tracing::warn!(%error, "failed to set an option of the listening socket");
+        tracing::debug!(%error, "failed to set a socket option");
     }
+}
+
+/// A connection that came before the listening socket was limited has inherited nothing.
+fn has_limits(socket: &SockRef<'_>) -> bool {
+    socket.send_buffer_size().is_ok_and(|bytes| bytes <= 2 * SOCKET_BUFFER_BYTES)
 }
 
 /// An eighth of the memory may wait for peers that take nothing.
@@ -196,6 +203,10 @@ impl Acceptor {
         })?;
         // It only helps; a connection without it still works.
         let _ = stream.set_nodelay(true);
+        let socket = SockRef::from(&stream);
+        if !has_limits(&socket) {
+            limit_buffers(socket);
+        }
         let exchange = Arc::new(Exchange::default());
         let guarded = Guarded::new(stream, Arc::clone(&exchange), Arc::clone(&self.shared), admitted);
         Ok((guarded, Exchanging::new(service, exchange)))

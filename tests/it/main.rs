@@ -80,6 +80,8 @@ mod rotation;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod shutdown;
 #[cfg(test)]
 mod unread;

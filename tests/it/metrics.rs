@@ -11,12 +11,13 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::support::{
-    ask::eventually,
+    ask::{eventually, for_each},
     cut::Wire,
     database::Database,
     http,
     process::Server,
     rows::{self, Held},
+    wire::Line,
 };
 
 const QUEUE: &str = "planasonix_heartbeat_queue_depth";
@@ -46,7 +47,8 @@ async fn every_metric_is_served_and_moves() {
     rows::analyze(&database.options).await;
     let wire = Wire::to(&database.options).await;
     let metrics = free_address();
-    let server = Server::start(&wire.url, &[&format!("--metrics-listen={metrics}")]).await;
+    let flags = [&format!("--metrics-listen={metrics}"), "--max-connections=60"];
+    let server = Server::start(&wire.url, &flags).await;
     let acme = server.workspace(&database.options, "acme").await;
     let before = scrape(metrics).await;
 
@@ -74,6 +76,8 @@ async fn every_metric_is_served_and_moves() {
     }
     held.let_go().await;
     assert_eq!(revoking.await.unwrap().status, 503);
+
+    for_each(0..70, 70, |_| async { Line::open(server.address).await.unwrap().closed().await }).await;
 
     // Whoever waited has given up; the desk clears up with its next flush.
     eventually(async || (scrape(metrics).await[QUEUE] == 0.0).then_some(())).await;

@@ -27,6 +27,15 @@ const MAX_DISCARDED_BYTES: usize = 64 * 1024;
 const OPEN: u8 = 0;
 /// The HTTP library has taken the whole answer; it may not have written all of it.
 const TAKEN: u8 = 1;
+/// The same, of an answer that it took in more than one piece.
+const TAKEN_IN_PIECES: u8 = 2;
+
+/// How an answer was taken.
+pub(super) enum Taken {
+    AtOnce,
+    /// The HTTP library may have ended its turn without looking for the next request.
+    InPieces,
+}
 
 /// The state that both sides of a connection share. `B` is the type of request bodies.
 pub(super) struct Exchange<B> {
@@ -47,12 +56,15 @@ impl<B> Exchange<B> {
         self.last.store(true, Ordering::Relaxed);
     }
 
-    /// Whether an answer was taken since the last call.
-    pub(super) fn take_answered(&self) -> bool {
-        self.answer.load(Ordering::Relaxed) == TAKEN && {
-            self.answer.store(OPEN, Ordering::Relaxed);
-            true
-        }
+    /// How an answer was taken since the last call, if one was.
+    pub(super) fn take_answered(&self) -> Option<Taken> {
+        let taken = match self.answer.load(Ordering::Relaxed) {
+            TAKEN => Taken::AtOnce,
+            TAKEN_IN_PIECES => Taken::InPieces,
+            _ => return None,
+        };
+        self.answer.store(OPEN, Ordering::Relaxed);
+        Some(taken)
     }
 
     fn unread(&self) -> Option<B> {
@@ -104,6 +116,7 @@ impl<B: HttpBody> Drop for RequestBody<B> {
 /// An answer's body. Dropping it says that the HTTP library needs nothing more of the answer.
 pub(super) struct ResponseBody<B> {
     inner: Body,
+    polls: usize,
     exchange: Arc<Exchange<B>>,
 }
 
@@ -115,6 +128,7 @@ impl<B: Send> HttpBody for ResponseBody<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        self.polls += 1;
         Pin::new(&mut self.inner).poll_frame(cx)
     }
 
@@ -129,7 +143,8 @@ impl<B: Send> HttpBody for ResponseBody<B> {
 
 impl<B> Drop for ResponseBody<B> {
     fn drop(&mut self) {
-        self.exchange.answer.store(TAKEN, Ordering::Relaxed);
+        let taken = if self.polls > 1 { TAKEN_IN_PIECES } else { TAKEN };
+        self.exchange.answer.store(taken, Ordering::Relaxed);
     }
 }
 
@@ -235,7 +250,7 @@ impl<F, B> Answering<F, B> {
         if !whole || self.exchange.last.load(Ordering::Relaxed) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        response.map(|inner| ResponseBody { inner, exchange: Arc::clone(&self.exchange) })
+        response.map(|inner| ResponseBody { inner, polls: 0, exchange: Arc::clone(&self.exchange) })
     }
 }
 

@@ -31,8 +31,14 @@ use tokio::{
 
 use self::outbound::{Lingering, Refusal};
 use super::{
-    Timeouts, connections::Admitted, exchange::Exchange, framing::Framing, head::Scanner,
-    memory::unsent_bytes, timer::Timer, writes::Writes,
+    Timeouts,
+    connections::Admitted,
+    exchange::{Exchange, Taken},
+    framing::Framing,
+    head::Scanner,
+    memory::unsent_bytes,
+    timer::Timer,
+    writes::Writes,
 };
 use crate::meter::{self, CloseReason};
 
@@ -167,9 +173,15 @@ impl<B> AsyncWrite for Guarded<B> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        if flushed.is_ready() && self.exchange.take_answered() {
+        if flushed.is_ready()
+            && let Some(taken) = self.exchange.take_answered()
+        {
             self.answered = true;
             self.phase = (Instant::now(), self.shared.timeouts.idle);
+            if matches!(taken, Taken::InPieces) || !self.held.is_empty() {
+                // The next request may be here already, or the time for it must be watched.
+                cx.waker().wake_by_ref();
+            }
         }
         flushed
     }

@@ -38,12 +38,13 @@ pub(super) struct Scanner {
     scanned: usize,
     line_start: usize,
     lines: usize,
+    seen_lines: Option<usize>,
 }
 
 impl Scanner {
-    /// Whether nothing was scanned yet.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.scanned == 0
+    /// Whether the head, still incomplete, has grown by a line since the last call, or is new.
+    pub(super) fn has_grown(&mut self) -> bool {
+        self.seen_lines.replace(self.lines) != Some(self.lines)
     }
 
     /// The length of the head at the beginning of `bytes`, once it is complete. `bytes` must begin with what
@@ -91,7 +92,7 @@ pub(super) fn check(bytes: &[u8]) -> Result<Framing, Rejection> {
     if parsed != Status::Complete(bytes.len()) {
         return Err(Rejection::Malformed("the request's head is malformed"));
     }
-    if !is_target(request.path.unwrap_or_default()) {
+    if !is_target(request.method.unwrap_or_default(), request.path.unwrap_or_default()) {
         return Err(Rejection::Malformed("the request's target is malformed"));
     }
     check_fields(request.headers, request.version == Some(1))
@@ -148,10 +149,19 @@ fn malformed(error: httparse::Error) -> Rejection {
     }
 }
 
-/// What the HTTP library will accept as a target. Plain paths are recognised without building a [`Uri`].
-fn is_target(target: &str) -> bool {
+/// Whether the target has the form that the method asks for, and the HTTP library will accept it. Plain paths
+/// are recognised without building a [`Uri`].
+fn is_target(method: &str, target: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%?=&:@!$'()*+,;".contains(&byte);
-    (target.starts_with('/') && target.bytes().all(plain)) || Uri::try_from(target).is_ok()
+    match target.as_bytes() {
+        [b'/', path @ ..] if path.iter().copied().all(plain) => true,
+        [b'/', ..] => Uri::try_from(target).is_ok(),
+        b"*" => method == "OPTIONS",
+        _ => Uri::try_from(target).is_ok_and(|uri| match uri.scheme_str() {
+            Some(scheme) => ["http", "https"].contains(&scheme),
+            None => method == "CONNECT",
+        }),
+    }
 }
 
 fn is_host_byte(byte: u8) -> bool {
@@ -204,7 +214,7 @@ mod tests {
     fn target_that_is_accepted_parses_as_uri() {
         for byte in 0x21..=0x7e_u8 {
             for text in [format!("/{}", char::from(byte)), format!("/?{}", char::from(byte))] {
-                assert_eq!(is_target(&text), Uri::try_from(&text).is_ok(), "{text}");
+                assert_eq!(is_target("GET", &text), Uri::try_from(&text).is_ok(), "{text}");
             }
         }
     }

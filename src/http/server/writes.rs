@@ -13,15 +13,12 @@ use tokio::{
 
 use super::{Timeouts, timer::Timer};
 
-/// The least average rate at which a peer takes bytes, over the time in which it could.
-const MIN_BYTES_PER_SECOND: u64 = 1024;
-
 /// Why a peer is cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TooSlow {
     /// It took nothing for too long.
     Stalled,
-    /// It took less than [`MIN_BYTES_PER_SECOND`] on average.
+    /// It took less than [`Timeouts::write_rate`] on average.
     BelowRate,
 }
 
@@ -47,7 +44,7 @@ impl Writes {
         if let Some(blocked) = self.blocked.take() {
             self.window.0 += blocked.since.elapsed();
             if self.window.0 >= timeouts.write_window {
-                self.below_rate |= self.window.1 < least(timeouts.write_window);
+                self.below_rate |= self.window.1 < least(timeouts);
                 self.window = Default::default();
             }
         }
@@ -73,7 +70,7 @@ impl Writes {
         });
         let stalled = blocked.since + blocked.limit;
         let judged = blocked.since + timeouts.write_window.saturating_sub(self.window.0);
-        let is_below_rate = self.window.1 < least(timeouts.write_window);
+        let is_below_rate = self.window.1 < least(timeouts);
         let (deadline, verdict) = if is_below_rate && judged < stalled {
             (judged, TooSlow::BelowRate)
         } else {
@@ -83,6 +80,8 @@ impl Writes {
     }
 }
 
-fn least(window: Duration) -> u64 {
-    MIN_BYTES_PER_SECOND.saturating_mul(u64::try_from(window.as_millis()).unwrap_or(u64::MAX)) / 1000
+/// The bytes that a peer must take within a window.
+fn least(timeouts: &Timeouts) -> u64 {
+    let window = u64::try_from(timeouts.write_window.as_millis()).unwrap_or(u64::MAX);
+    timeouts.write_rate.saturating_mul(window) / 1000
 }

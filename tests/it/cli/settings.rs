@@ -54,6 +54,8 @@ async fn a_bad_value_is_named_whether_flag_or_variable() {
         ("--rate-limit-workspace", "many"),
         ("--rate-limit-agent", "1.5"),
         ("--rate-limit-failed-auth", "4294967296"),
+        ("--max-connections", "0"),
+        ("--max-connections-per-address", "-1"),
         ("--cors-origin", "*"),
         ("--cors-origin", "https://dashboard.example.com/"),
         ("--public-url", "api.example.com"),

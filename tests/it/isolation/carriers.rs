@@ -23,10 +23,46 @@ async fn an_api_key_may_come_in_the_headers_of_old() {
         for name in LEGACY {
             let answer = with_headers(&app, &acme, &route, &[(name, &key)]).await;
             assert!(answer.status.is_success(), "{} by {name}: {answer:?}", route.name());
+            assert_private(&answer);
             let answer = with_headers(&app, &acme, &route, &[(name, "nonsense")]).await;
             answer.error(401, "unauthenticated");
+            assert_private(&answer);
         }
     }
+}
+
+/// Caches know of `Authorization` that its answers are for one caller; of the other headers they must be told.
+#[track_caller]
+fn assert_private(answer: &Answer) {
+    let cache_control = answer.header("cache-control").unwrap();
+    assert!(["private", "no-store"].contains(&cache_control), "{answer:?}");
+    let vary = answer.headers.get_all("vary").iter().map(|value| value.to_str().unwrap().to_lowercase());
+    let vary: Vec<_> = vary.collect();
+    assert!(LEGACY.iter().all(|name| vary.contains(&name.to_lowercase())), "{answer:?}");
+}
+
+#[tokio::test]
+async fn legacy_key_answer_is_private_and_varies_whatever_it_is() {
+    let app = App::start().await;
+    let acme = workspace(&app, "acme").await;
+    let key = acme.operator.token.clone().unwrap();
+    let id = acme.register("etl").await.id;
+    let agent = format!("/api/agents/{id}");
+    for name in LEGACY {
+        for (method, path) in
+            [("GET", agent.as_str()), ("HEAD", &agent), ("GET", "/nowhere"), ("PUT", &agent)]
+        {
+            let request = app.anonymous().request(method.parse().unwrap(), path).header(name, &key);
+            assert_private(&app.anonymous().send(request).await);
+        }
+        let tag = acme.operator.get(&agent).await.header("etag").map(ToOwned::to_owned);
+        if let Some(tag) = tag {
+            let request = app.anonymous().request(reqwest::Method::GET, &agent).header("if-none-match", tag);
+            assert_private(&app.anonymous().send(request.header(name, &key)).await);
+        }
+    }
+    let by_bearer = acme.operator.get(&agent).await;
+    assert_eq!((by_bearer.header("cache-control"), by_bearer.header("vary")), (None, None));
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! One HTTP/1.1 connection, byte by byte: cheap enough for storms, and as rude as a test needs.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
+    net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
@@ -43,8 +47,39 @@ impl Line {
         Ok(Self { stream, unread: Vec::new() })
     }
 
+    /// A connection from this local address, with the smallest buffers that the system has.
+    pub async fn open_narrow(from: IpAddr, to: SocketAddr) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_recv_buffer_size(2 * 1024)?;
+        socket.set_send_buffer_size(2 * 1024)?;
+        socket.bind((from, 0).into())?;
+        let stream = socket.connect(to).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, unread: Vec::new() })
+    }
+
     pub async fn say(&mut self, text: &str) -> io::Result<()> {
-        self.stream.write_all(text.as_bytes()).await
+        self.say_bytes(text.as_bytes()).await
+    }
+
+    pub async fn say_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes).await
+    }
+
+    /// Sends as much of the bytes as is taken at once.
+    pub fn try_say(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.stream.try_write(bytes)
+    }
+
+    /// Takes at most this many of the bytes that have come.
+    pub async fn take(&mut self, bytes: usize) -> io::Result<usize> {
+        self.stream.read(&mut vec![0; bytes]).await
+    }
+
+    /// Everything up to the end of the connection.
+    pub async fn rest(mut self) -> io::Result<Vec<u8>> {
+        timeout(PATIENCE, self.stream.read_to_end(&mut self.unread)).await??;
+        Ok(self.unread)
     }
 
     /// Sends a request and takes its answer.

@@ -23,6 +23,8 @@ use crate::{
 /// size of a read makes its request the connection's last: the HTTP library's buffer for it never shrinks.
 const LONG_HEAD_BYTES: usize = 4 * 1024;
 
+const MALFORMED_CHUNKS: &str = "the chunks of the body are malformed";
+
 impl<B> Guarded<B> {
     pub(super) fn poll_inbound(
         &mut self,
@@ -80,18 +82,17 @@ impl<B> Guarded<B> {
         }
         let held = self.held.len();
         if held == 0 {
+            let judged = self.judge(bytes)?;
             if matches!(self.inbound, Inbound::Head(_)) {
                 self.begin_head();
             }
-            let judged = self.judge(bytes)?;
             if judged <= buffer.remaining() {
                 buffer.put_slice(bytes.get(..judged).unwrap_or_default());
-                self.held.extend_from_slice(bytes.get(judged..).unwrap_or_default());
-                self.limit_held()?;
+                self.hold(bytes.get(judged..).unwrap_or_default());
                 return Poll::Ready(Ok(judged > 0));
             }
             self.judged = judged;
-            self.held.extend_from_slice(bytes);
+            self.hold(bytes);
         } else {
             self.held.extend_from_slice(bytes);
             self.judge_held(held)?;
@@ -107,46 +108,63 @@ impl<B> Guarded<B> {
     fn judge_held(&mut self, known: usize) -> io::Result<()> {
         let held = std::mem::take(&mut self.held);
         let judged = match &self.inbound {
-            Inbound::Head(_) => self.judge(&held),
-            _ => self.judge(held.get(known..).unwrap_or_default()).map(|judged| known + judged),
+            Inbound::Head(_) => self.judge(&held)?,
+            _ => known + self.judge(held.get(known..).unwrap_or_default())?,
         };
-        self.held = held;
-        self.judged = judged?;
-        self.limit_held()
+        if !matches!(self.inbound, Inbound::Refused(_)) {
+            self.judged = judged;
+            self.held = held;
+            self.limit_held();
+        }
+        Ok(())
+    }
+
+    /// Keeps bytes for later, unless the request was refused.
+    fn hold(&mut self, bytes: &[u8]) {
+        if !matches!(self.inbound, Inbound::Refused(_)) {
+            self.held.extend_from_slice(bytes);
+            self.limit_held();
+        }
     }
 
     /// How many of these bytes may be handed over. They follow what was handed over last.
     fn judge(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut head = 0;
-        if let Inbound::Head(scanner) = &mut self.inbound {
-            let is_first_look = scanner.is_fresh();
-            let judged = scanner.scan(bytes).and_then(|end| match end {
-                Some(end) => head::check(bytes.get(..end).unwrap_or_default()).map(|body| Some((end, body))),
-                None if is_first_look => head::check_partial(bytes).map(|()| None),
-                None => Ok(None),
-            });
-            match judged {
-                Ok(Some((end, body))) => {
-                    self.begin_request(end);
-                    self.inbound = Inbound::Body(body);
-                    head = end;
-                }
-                Ok(None) => return Ok(0),
-                Err(rejection) => {
-                    self.refuse(rejection);
-                    return Ok(0);
-                }
+        match &mut self.inbound {
+            Inbound::Head(_) => Ok(self.judge_head(bytes).unwrap_or_else(|rejection| {
+                self.refuse(rejection);
+                0
+            })),
+            Inbound::Body(framing) => {
+                let malformed = |_| io::Error::new(io::ErrorKind::InvalidData, MALFORMED_CHUNKS);
+                let body = framing.advance(bytes).map_err(malformed)?;
+                self.end_body();
+                Ok(body)
             }
+            Inbound::Answer | Inbound::Refused(_) => Ok(0),
         }
-        let Inbound::Body(framing) = &mut self.inbound else { return Ok(0) };
-        let rest = bytes.get(head..).unwrap_or_default();
-        let body = framing.advance(rest).map_err(|_| {
-            io::Error::new(io::ErrorKind::InvalidData, "the chunks of the body are malformed")
-        })?;
-        if framing.is_complete() {
+    }
+
+    fn judge_head(&mut self, bytes: &[u8]) -> Result<usize, Rejection> {
+        let Inbound::Head(scanner) = &mut self.inbound else { return Ok(0) };
+        let Some(end) = scanner.scan(bytes)? else {
+            if scanner.has_grown() {
+                head::check_partial(bytes)?;
+            }
+            return Ok(0);
+        };
+        let (head, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
+        let mut framing = head::check(head)?;
+        let body = framing.advance(rest).map_err(|_| Rejection::Malformed(MALFORMED_CHUNKS))?;
+        self.begin_request(end);
+        self.inbound = Inbound::Body(framing);
+        self.end_body();
+        Ok(end + body)
+    }
+
+    fn end_body(&mut self) {
+        if matches!(&self.inbound, Inbound::Body(framing) if framing.is_complete()) {
             self.inbound = Inbound::Answer;
         }
-        Ok(head + body)
     }
 
     fn begin_request(&mut self, head: usize) {
@@ -159,7 +177,7 @@ impl<B> Guarded<B> {
     }
 
     /// An incomplete head that is long must get a slot.
-    fn limit_held(&mut self) -> io::Result<()> {
+    fn limit_held(&mut self) {
         let is_long = self.held.len() - self.judged > LONG_HEAD_BYTES;
         if is_long && matches!(self.inbound, Inbound::Head(_)) && self.long_head.is_none() {
             match Arc::clone(&self.shared.long_heads).try_acquire_owned() {
@@ -167,7 +185,6 @@ impl<B> Guarded<B> {
                 Err(_) => self.refuse(Rejection::Busy),
             }
         }
-        Ok(())
     }
 
     fn refuse(&mut self, rejection: Rejection) {
