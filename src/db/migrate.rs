@@ -1,11 +1,11 @@
 //! Applies migrations while replicas of the previous version serve. `migrations/README.md` has the rules that
 //! the files follow.
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection,
-    migrate::{Migrate, MigrateError, Migration, Migrator},
+    migrate::{AppliedMigration, Migrate, MigrateError, Migration, Migrator},
     postgres::PgConnectOptions,
     raw_sql,
 };
@@ -29,13 +29,7 @@ const TURN_INTERVAL: Duration = Duration::from_millis(200);
 const LOCK_CONFLICTS: [&str; 2] = ["40P01", "55P03"];
 const TABLE: &str = "_sqlx_migrations";
 
-pub(super) static MIGRATIONS: LazyLock<Migrator> = LazyLock::new(|| {
-    let mut migrator = sqlx::migrate!();
-    // sqlx waits inside `pg_advisory_lock`. That statement's snapshot is one that CREATE INDEX CONCURRENTLY of the
-    // process with the lock waits for: a deadlock. `wait_for_turn` polls instead.
-    migrator.set_locking(false);
-    migrator
-});
+pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
 
 /// Applies every pending migration, one after the other, on a connection of its own.
 ///
@@ -57,12 +51,12 @@ async fn run(connection: &mut PgConnection) -> Result<()> {
     notice_lost_client(connection).await?;
     wait_for_turn(connection).await?;
     connection.ensure_migrations_table(TABLE).await.map_err(failed)?;
+    if let Some(version) = connection.dirty_version(TABLE).await.map_err(failed)? {
+        return Err(failed(MigrateError::Dirty(version)));
+    }
     let applied = connection.list_applied_migrations(TABLE).await.map_err(failed)?;
-    // Validates what is applied, and applies nothing.
-    MIGRATIONS.run_to(0, &mut *connection).await.map_err(failed)?;
-    for migration in MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration()) {
-        let pending = applied.iter().all(|applied| applied.version != migration.version);
-        if pending && migration.no_tx {
+    for migration in pending(&applied).map_err(failed)? {
+        if migration.no_tx {
             apply_statements(connection, migration).await?;
         } else {
             apply_transaction(connection, migration).await?;
@@ -81,7 +75,21 @@ async fn notice_lost_client(connection: &mut PgConnection) -> Result<()> {
     }
 }
 
-/// Takes the session's advisory lock, by polling: a session that waits holds no snapshot meanwhile.
+/// The migrations to apply, in order. Those that are applied must be the same as this program's.
+fn pending(applied: &[AppliedMigration]) -> Result<Vec<&'static Migration>, MigrateError> {
+    let ups = || MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration());
+    for old in applied {
+        let same = ups().find(|migration| migration.version == old.version);
+        let same = same.ok_or(MigrateError::VersionMissing(old.version))?;
+        if same.checksum != old.checksum {
+            return Err(MigrateError::VersionMismatch(old.version));
+        }
+    }
+    Ok(ups().filter(|migration| applied.iter().all(|old| old.version != migration.version)).collect())
+}
+
+/// Takes the session's advisory lock by polling. A session that waits inside `pg_advisory_lock`, as sqlx's migrator
+/// does, holds a snapshot that CREATE INDEX CONCURRENTLY of the session with the lock waits for: a deadlock.
 async fn wait_for_turn(connection: &mut PgConnection) -> Result<()> {
     loop {
         let acquired = sqlx::query_scalar!(
@@ -96,20 +104,20 @@ async fn wait_for_turn(connection: &mut PgConnection) -> Result<()> {
     }
 }
 
-/// Applies one migration in a transaction, and checks its checksum if it is applied already. A lock that is not
-/// granted at once is asked for again after a pause in which the statements that queued behind it proceed.
+/// Applies one migration in a transaction. A lock that is not granted soon is asked for again after a pause, in
+/// which the statements that queued behind it proceed.
 async fn apply_transaction(connection: &mut PgConnection, migration: &Migration) -> Result<()> {
     set_lock_timeout(connection, LOCK_TIMEOUT).await?;
     let started = Instant::now();
     let mut pause = LOCK_PAUSE;
     loop {
-        match MIGRATIONS.run_to(migration.version, &mut *connection).await {
+        match connection.apply(TABLE, migration).await {
             Err(error) if is_lock_conflict(&error) && started.elapsed() < LOCK_PATIENCE => {
                 tracing::warn!(migration = migration.version, %error, "migration waits for a lock");
                 sleep(pause).await;
                 pause = MAX_LOCK_PAUSE.min(2 * pause);
             }
-            result => return result.map_err(failed),
+            result => return result.map(drop).map_err(failed),
         }
     }
 }
@@ -125,7 +133,7 @@ async fn apply_statements(connection: &mut PgConnection, migration: &Migration) 
         }
         raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await?;
     }
-    MIGRATIONS.skip(&mut *connection, Some(migration.version)).await.map_err(failed)
+    connection.skip(TABLE, migration).await.map_err(failed)
 }
 
 /// The name in `CREATE [UNIQUE] INDEX CONCURRENTLY IF NOT EXISTS name`.

@@ -58,6 +58,8 @@ mod limits;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
+mod migrations;
+#[cfg(test)]
 mod min_interval;
 #[cfg(test)]
 mod outage;
@@ -83,6 +85,8 @@ mod secrets;
 mod server;
 #[cfg(test)]
 mod shutdown;
+#[cfg(test)]
+mod tenant_reads;
 #[cfg(test)]
 mod unread;
 #[cfg(test)]

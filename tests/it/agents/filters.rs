@@ -76,3 +76,46 @@ async fn a_cursor_goes_on_under_the_same_filters_alone() {
     }
     acme.operator.get(&format!("/api/agents/events?cursor={cursor}")).await.error(400, "invalid_cursor");
 }
+
+/// A search reads the beginning of the list first and the search index after it: pages join without a gap, whether
+/// the matches are many or few, and wherever they stand.
+#[tokio::test]
+async fn search_pages_return_each_match_once() {
+    let app = App::start().await;
+    let (acme, other) = (app.workspace("acme").await, app.workspace("other").await);
+    app.populate(&[acme.id, other.id]).await;
+    for query in ["label=ab", "label=abc", "label=0a1b", "tag=canary", "tag=eu&tag=canary", "tag=production"]
+    {
+        let expected = app.search_by_reading_all(acme.id, query).await;
+        let (mut found, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = acme.operator.get(&format!("/api/agents?{query}&limit=100{cursor}")).await;
+            found.extend(page.ids());
+            let Some(next) = page.cursor() else { break };
+            cursor = format!("&cursor={next}");
+        }
+        assert_eq!(found, expected, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn search_for_any_characters_finds_the_label() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    for label in ["ÉTÉ-straße", "100%_done", "日本語ラベル", "a  b", "ab"] {
+        acme.register(label).await;
+    }
+    for (query, expected) in [
+        ("label=%C3%A9t%C3%A9", &["ÉTÉ-straße"][..]),
+        ("label=STRASSE", &[]),
+        ("label=%25_d", &["100%_done"]),
+        ("label=0%25_DONE", &["100%_done"]),
+        ("label=%E6%9C%AC%E8%AA%9E%E3%83%A9", &["日本語ラベル"]),
+        ("label=%E6%9C%AC", &["日本語ラベル"]),
+        ("label=a++b", &["a  b"]),
+        ("label=ab", &["ab"]),
+        ("label=abc", &[]),
+    ] {
+        assert_eq!(labels(&acme, query).await, expected, "{query}");
+    }
+}

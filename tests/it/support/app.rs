@@ -20,7 +20,7 @@ use super::{
     actors::{Caller, Workspace},
     database::Database,
     haproxy::Haproxy,
-    http, time,
+    http, rows, time,
 };
 
 /// A running control plane with a database of its own. It stops when dropped.
@@ -136,6 +136,11 @@ impl App {
     /// Sets how many agents a workspace may have, as the command line does.
     pub async fn limit_agents(&self, slug: &str, most: i32) {
         assert!(self.db.set_workspace(slug, None, Some(most)).await.unwrap());
+    }
+
+    /// The number of agents that is kept for a workspace's limit, and the true one.
+    pub async fn agent_count(&self, slug: &str) -> (i64, i64) {
+        rows::agent_count(&self.database.options, slug).await
     }
 
     /// Lets time pass for everything stored but the audit trail.

@@ -39,4 +39,26 @@ impl App {
             .unwrap();
         lines.join("\n")
     }
+
+    /// The ids that a search must find, in the order of the list, by comparing every row of the workspace.
+    pub async fn search_by_reading_all(&self, workspace: WorkspaceId, query: &str) -> Vec<String> {
+        let (mut label, mut tags) = (String::new(), Vec::new());
+        for (name, value) in query.split('&').map(|filter| filter.split_once('=').unwrap()) {
+            match name {
+                "label" => label = value.to_owned(),
+                _ => tags.push(value.to_owned()),
+            }
+        }
+        let sql =
+            "SELECT id FROM agents WHERE workspace_id = $1 AND position($2 in label_key) > 0 AND tags @> $3
+                   ORDER BY id";
+        let ids: Vec<uuid::Uuid> = sqlx::query_scalar(sql)
+            .bind(workspace.uuid())
+            .bind(label)
+            .bind(tags)
+            .fetch_all(&mut self.database.connect().await)
+            .await
+            .unwrap();
+        ids.into_iter().map(|id| AgentId::from_uuid(id).to_string()).collect()
+    }
 }

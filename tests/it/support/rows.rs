@@ -4,7 +4,10 @@
 use std::{collections::HashMap, time::Duration};
 
 use chrono::{DateTime, Utc};
-use planasonix::domain::credential::{Agent as Credential, ApiKey, Hashed, Plain};
+use planasonix::{
+    db::{Db, LaneSizes},
+    domain::credential::{Agent as Credential, ApiKey, Hashed, Plain},
+};
 use planasonix_wire::{AgentId, ApiKeyId, WorkspaceId};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
@@ -368,4 +371,34 @@ pub async fn everything(database: &PgConnectOptions) -> Vec<String> {
         rows.extend(table);
     }
     rows
+}
+
+/// The number of agents that is kept for a workspace's limit, and the true one.
+pub async fn agent_count(database: &PgConnectOptions, slug: &str) -> (i64, i64) {
+    sqlx::query_as(
+        "SELECT (agent_count + COALESCE((SELECT sum(change) FROM agent_count_changes
+                                         WHERE workspace_id = workspaces.id), 0))::bigint,
+                (SELECT count(*) FROM agents WHERE workspace_id = workspaces.id)
+         FROM workspaces WHERE slug = $1",
+    )
+    .bind(slug)
+    .fetch_one(&mut connect(database).await)
+    .await
+    .unwrap()
+}
+
+/// Sets a workspace's limit as the command line does.
+pub async fn limit_agents(database: &PgConnectOptions, slug: &str, most: i32) {
+    let db = Db::new(database.clone(), LaneSizes { reads: 1, writes: 1 });
+    assert!(db.set_workspace(slug, None, Some(most)).await.unwrap());
+    db.close().await;
+}
+
+/// Deletes all agents of a workspace in one statement.
+pub async fn delete_agents(database: &PgConnectOptions, workspace: WorkspaceId) {
+    sqlx::query("DELETE FROM agents WHERE workspace_id = $1")
+        .bind(workspace.uuid())
+        .execute(&mut connect(database).await)
+        .await
+        .unwrap();
 }
