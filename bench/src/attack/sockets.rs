@@ -1,6 +1,6 @@
 //! What the kernel holds for TCP, and which connections to the program under test there are.
 
-use std::{fs, net::SocketAddr};
+use std::{collections::HashSet, fs, net::SocketAddr};
 
 /// As `/proc/net/tcp` writes it.
 const ESTABLISHED: &str = "01";
@@ -21,20 +21,18 @@ pub fn established(address: SocketAddr, third: u8) -> usize {
     let peers = u32::from_ne_bytes([127, 0, third, 0]);
     let mask = u32::from_ne_bytes([255, 255, 255, 0]);
     let text = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let is_from = |peer: &str| {
-        let address = peer.split(':').next().and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        address.is_some_and(|address| address & mask == peers)
-    };
-    let mut count = 0;
+    // The kernel may list a connection twice while others come and go.
+    let mut found = HashSet::new();
     for line in text.lines().skip(1) {
         let mut fields = line.split_whitespace().skip(1);
-        if let (Some(own), Some(peer), Some(state)) = (fields.next(), fields.next(), fields.next())
-            && own.ends_with(&local)
-            && state == ESTABLISHED
-            && is_from(peer)
-        {
-            count += 1;
+        let (Some(own), Some(peer), Some(state)) = (fields.next(), fields.next(), fields.next()) else {
+            continue;
+        };
+        let host = peer.split(':').next().and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let is_attacker = host.is_some_and(|host| host & mask == peers);
+        if own.ends_with(&local) && state == ESTABLISHED && is_attacker {
+            found.insert(peer);
         }
     }
-    count
+    found.len()
 }
