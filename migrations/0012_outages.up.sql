@@ -9,7 +9,8 @@ $$;
 
 -- While an outage, recorded or not yet, excuses silence: agents whose last heartbeat is later than `excused_since`
 -- are not lost. NULL otherwise. An outage excuses silence until one window after its end; one that follows another
--- within that time begins where the other began. A set, so that the planner inlines it: it must cost a flush nothing.
+-- within that time begins where the other began. A set, so that the planner inlines it: it must cost a flush nothing;
+-- LIMIT, so that it expects one row.
 CREATE FUNCTION outage_amnesty(time_window interval) RETURNS TABLE (excused_since timestamptz)
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT CASE
@@ -20,7 +21,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
                WHEN gap_ended_at > alive_at - time_window THEN gap_started_at
                ELSE alive_at
            END - time_window
-    FROM control_plane
+    FROM control_plane LIMIT 1
 $$;
 
 -- Outages whose control_plane_gap events are not all written. Workspaces are gone through by id in bounded batches,

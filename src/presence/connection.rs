@@ -6,15 +6,18 @@ use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    db::sqlstate,
+    db::{
+        fleet::{self, Backend},
+        sqlstate,
+    },
     meter::{self, Used},
 };
 
 /// The connection's name in the metrics, beside the database's lanes.
 const LANE: &str = "heartbeats";
-/// Longer than the server's statement timeout of 1.5 s, so that an abandoned statement has ended there too before the
-/// next one is sent on a new connection: they do not pile up.
+/// Longer than the server's own statement timeout of 1.5 s, which does not cover the commit.
 const STATEMENT_TIMEOUT: Duration = Duration::from_millis(1_600);
+/// For connecting, and for looking after an abandoned statement.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a statement did not succeed.
@@ -36,6 +39,10 @@ pub(super) enum FailureKind {
     Unavailable,
 }
 
+#[derive(Debug, thiserror::Error)]
+#[error("a statement that did not end in time still runs on the server")]
+struct StillRunning;
+
 impl FailureKind {
     fn of(error: &sqlx::Error) -> Self {
         match sqlstate(error).as_deref() {
@@ -47,14 +54,18 @@ impl FailureKind {
 }
 
 /// One connection, made when it is needed and made anew once its state is unknown.
+///
+/// A statement that did not end in time may still run on the server and hold locks there. It is ended, and no other one
+/// is sent before: otherwise each try would leave one more behind.
 pub(super) struct FlusherConnection {
     options: PgConnectOptions,
-    connection: Option<PgConnection>,
+    connection: Option<(PgConnection, Backend)>,
+    abandoned: Option<Backend>,
 }
 
 impl FlusherConnection {
     pub(super) fn new(options: PgConnectOptions) -> Self {
-        Self { options, connection: None }
+        Self { options, connection: None, abandoned: None }
     }
 
     /// Runs one statement; `name` is for the metrics. Returns its result and how long it took, connecting excluded.
@@ -75,9 +86,9 @@ impl FlusherConnection {
         started: Instant,
         statement: impl AsyncFnOnce(&mut PgConnection) -> sqlx::Result<T>,
     ) -> Result<(T, Duration), Failure> {
-        let mut connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => self.connect().await?,
+        let (mut connection, backend) = match self.connection.take() {
+            Some(connected) => connected,
+            None => self.connect(started).await?,
         };
         let _used = Used::after(started.elapsed(), LANE, 1);
         let began = Instant::now();
@@ -85,33 +96,51 @@ impl FlusherConnection {
         let elapsed = began.elapsed();
         match result {
             Ok(Ok(done)) => {
-                self.connection = Some(connection);
+                self.connection = Some((connection, backend));
                 Ok((done, elapsed))
             }
             Ok(Err(error)) => {
                 let kind = FailureKind::of(&error);
                 if kind != FailureKind::Unavailable {
-                    self.connection = Some(connection);
+                    self.connection = Some((connection, backend));
                 }
                 Err(Failure { kind, elapsed, error: error.into() })
             }
-            Err(error) => Err(Failure { kind: FailureKind::TooSlow, elapsed, error: error.into() }),
+            Err(error) => {
+                self.abandoned = Some(backend);
+                Err(Failure { kind: FailureKind::TooSlow, elapsed, error: error.into() })
+            }
         }
     }
 
-    async fn connect(&self) -> Result<PgConnection, Failure> {
-        let started = Instant::now();
-        let error = match timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options)).await {
-            Ok(Ok(connection)) => return Ok(connection),
-            Ok(Err(error)) => error.into(),
-            Err(error) => error.into(),
-        };
-        Err(Failure { kind: FailureKind::Unavailable, elapsed: started.elapsed(), error })
+    async fn connect(&mut self, started: Instant) -> Result<(PgConnection, Backend), Failure> {
+        let unavailable =
+            |error| Failure { kind: FailureKind::Unavailable, elapsed: started.elapsed(), error };
+        let abandoned = self.abandoned;
+        let connected = timeout(CONNECT_TIMEOUT, async {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            if let Some(abandoned) = abandoned
+                && fleet::end_backend(&mut connection, abandoned).await?
+            {
+                return Err(StillRunning.into());
+            }
+            let backend = fleet::backend(&mut connection).await?;
+            Ok::<_, Box<dyn Error + Send + Sync>>((connection, backend))
+        })
+        .await;
+        match connected {
+            Ok(Ok(connected)) => {
+                self.abandoned = None;
+                Ok(connected)
+            }
+            Ok(Err(error)) => Err(unavailable(error)),
+            Err(error) => Err(unavailable(error.into())),
+        }
     }
 
     /// Says goodbye to the server, which would otherwise notice the closed socket.
     pub(super) async fn close(self) {
-        if let Some(connection) = self.connection {
+        if let Some((connection, _)) = self.connection {
             let _ = timeout(CONNECT_TIMEOUT, connection.close()).await;
         }
     }

@@ -16,8 +16,9 @@ use crate::support::{
     actors::{Agent, Workspace},
     ask::eventually,
     database::Database,
+    faults::{self, Burden},
     process::Server,
-    rows::{self, Burden, Held},
+    rows::{self, Held},
     storm::{self, Storm},
     turn,
 };
@@ -76,9 +77,9 @@ async fn outage_with_locked_table() {
 
 async fn outage_with_failing_rows(burden: Burden) {
     let fleet = Fleet::start().await;
-    rows::burden_liveness(&fleet.database.options, burden).await;
+    faults::burden_liveness(&fleet.database.options, burden).await;
     sleep(OUTAGE).await;
-    rows::unburden_liveness(&fleet.database.options).await;
+    faults::unburden_liveness(&fleet.database.options).await;
     assert_eq!(fleet.end().await, 1, "one outage");
 }
 
@@ -108,7 +109,7 @@ async fn agents_that_kept_trying_while_flushes_failed_are_not_lost() {
 async fn marked_a_minute_ago() -> (Database, PgConnection) {
     let database = Database::create().await;
     rows::connected_agents(&database.options, 1).await;
-    rows::set_mark_age(&database.options, 60.0).await;
+    rows::were_away(&database.options, Duration::from_mins(1)).await;
     let connection = database.connect().await;
     (database, connection)
 }
@@ -215,7 +216,7 @@ async fn outage_is_announced_once_to_each_workspace_that_had_agents() {
 #[tokio::test]
 async fn silent_agents_on_a_slow_database_are_recorded_all_the_same() {
     let app = App::with(|settings| settings.rhythm.window = Duration::from_secs(20)).await;
-    rows::burden_liveness(&app.database.options, Burden::Slow(Duration::from_millis(2))).await;
+    faults::burden_liveness(&app.database.options, Burden::Slow(Duration::from_millis(2))).await;
     rows::silent_agents(&app.database.options, 2_000).await;
     assert!(rows::open_runs(&app.database.options).await > 0);
     eventually(async || (rows::open_runs(&app.database.options).await == 0).then_some(())).await;

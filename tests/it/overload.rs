@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::support::{
     database::Database,
-    rows::{self, Burden},
-    turn,
+    faults::{self, Burden},
+    rows, turn,
 };
 
 const RULES: BeatRules = BeatRules { window: Duration::from_mins(2), min_interval: Duration::ZERO };
@@ -42,7 +42,7 @@ async fn overload_on_slow_rows_keeps_storing_and_sheds_at_once() {
     let _alone = turn::alone();
     let database = Database::create().await;
     let agents = rows::connected_agents(&database.options, AGENTS).await;
-    rows::burden_liveness(&database.options, Burden::Slow(Duration::from_millis(2))).await;
+    faults::burden_liveness(&database.options, Burden::Slow(Duration::from_millis(2))).await;
     let capacity = capacity(&database, &agents[..200]).await;
 
     let db = Db::new(database.options.clone(), LaneSizes { reads: 1, writes: 1 });
@@ -111,4 +111,30 @@ fn assert_steady(answers: &[Answer], end: Instant, capacity: f64) {
     assert!(p95 < Duration::from_millis(500), "turned away after {p95:?}");
     let slowest = stored.iter().map(|(_, took, _)| *took).max().unwrap();
     assert!(slowest < Duration::from_millis(2_100), "{slowest:?}");
+}
+
+/// The statement timeout does not cover the commit, so the client gives up first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn flushes_whose_commit_hangs_do_not_pile_up() {
+    let database = Database::create().await;
+    let (agent, credential) = rows::connected_agents(&database.options, 1).await[0];
+    faults::hang_commits(&database.options, Duration::from_secs(20)).await;
+    let db = Db::new(database.options.clone(), LaneSizes { reads: 1, writes: 1 });
+    let (presence, flusher) = Presence::new(&db, RULES);
+    let stop = CancellationToken::new();
+    let flusher = tokio::spawn(flusher.run(stop.clone()));
+    let mut most = 0;
+    for _ in 0..5 {
+        let sample = Sample::default();
+        let beat = presence::Beat { agent, credential, remote_ip: [127, 0, 0, 1].into(), sample };
+        assert!(presence.record(beat).await.is_err());
+        most = most.max(faults::running_flushes(&database.options).await);
+    }
+    assert_eq!(most, 1);
+    faults::release_commits(&database.options).await;
+    let sample = Sample::default();
+    let beat = presence::Beat { agent, credential, remote_ip: [127, 0, 0, 1].into(), sample };
+    presence.record(beat).await.unwrap();
+    stop.cancel();
+    flusher.await.unwrap();
 }

@@ -51,7 +51,7 @@ pub async fn close_silent_runs(
             SELECT excused_since IS NULL AND NOT outage_pending
                    AND pg_try_advisory_xact_lock(hashtext('close_silent_runs')) AS ours,
                    outage_pending, LEAST(alive_at, now()) AS storing_until
-            FROM control_plane, outage_amnesty(make_interval(secs => $1)),
+            FROM (SELECT alive_at FROM control_plane LIMIT 1) AS mark, outage_amnesty(make_interval(secs => $1)),
                  (SELECT EXISTS (SELECT FROM control_plane_outages) AS outage_pending) AS outages
         ), silent AS MATERIALIZED (
             SELECT agent_id, workspace_id, last_seen_at FROM agent_liveness

@@ -2,6 +2,7 @@
 //! Nobody else may use them.
 
 mod ageing;
+mod backend;
 mod batch_limit;
 mod beats;
 mod explain;
@@ -10,6 +11,7 @@ mod retention;
 mod slow_fields;
 
 pub use ageing::{Look, Search, close_silent_runs, estimate_connected};
+pub use backend::{Backend, backend, end_backend};
 pub use batch_limit::BatchLimit;
 pub use beats::{Beat, BeatRules, Stored, store_beats};
 pub use explain::{Explained, explain};

@@ -31,7 +31,9 @@ pub async fn record_control_plane_alive(
                         ELSE now() - make_interval(secs => $1) END AS storing_since
         ), last AS MATERIALIZED (
             SELECT alive_at, gap_started_at, gap_ended_at, alive_at > clock.at + outage_threshold() AS ahead
-            FROM control_plane, clock FOR UPDATE OF control_plane SKIP LOCKED
+            FROM control_plane, clock
+            -- The planner knows nothing of one row: without it, it expects so many that it compiles the statement.
+            LIMIT 1 FOR UPDATE OF control_plane SKIP LOCKED
         ), outage AS MATERIALIZED (
             SELECT LEAST(last.alive_at, clock.at) AS started_at,
                    CASE WHEN last.ahead THEN clock.at ELSE clock.storing_since END AS ended_at
@@ -50,7 +52,7 @@ pub async fn record_control_plane_alive(
         ), marked AS (
             UPDATE control_plane c
             SET alive_at = mark.alive_at, gap_started_at = mark.gap_started_at, gap_ended_at = mark.gap_ended_at
-            FROM mark
+            FROM mark WHERE c.singleton
         ), recorded AS (
             INSERT INTO control_plane_outages (started_at, ended_at) SELECT started_at, ended_at FROM outage
         )
@@ -78,11 +80,13 @@ pub async fn announce_outage(connection: &mut PgConnection, limit: i64) -> sqlx:
             INSERT INTO events (workspace_id, type, actor_type, detail)
             SELECT batch.id, 'control_plane_gap', 'system',
                    jsonb_build_object('started_at', api_time(started_at), 'ended_at', api_time(ended_at))
-            FROM batch, outage
-            -- A run that began later is of an agent that was not there to be missed.
-            WHERE EXISTS (SELECT FROM agent_liveness l
+            FROM outage, batch,
+                 -- LIMIT keeps the planner from reading every workspace's agents. A run that began after the outage
+                 -- is of an agent that was not there to be missed.
+                 LATERAL (SELECT FROM agent_liveness l
                           WHERE l.workspace_id = batch.id AND l.connected_since IS NOT NULL
-                            AND (l.connected_since < outage.ended_at OR outage.ended_at = outage.started_at))
+                            AND (l.connected_since < outage.ended_at OR outage.ended_at = outage.started_at)
+                          LIMIT 1) AS connected
             RETURNING 1
         ), advanced AS (
             UPDATE control_plane_outages o

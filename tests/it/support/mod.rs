@@ -10,6 +10,7 @@ pub mod bystander;
 pub mod cut;
 pub mod database;
 pub mod document;
+pub mod faults;
 pub mod fleet;
 pub mod haproxy;
 pub mod http;

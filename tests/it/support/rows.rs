@@ -9,7 +9,7 @@ use planasonix::{
     domain::credential::{Agent as Credential, ApiKey, Hashed, Plain},
 };
 use planasonix_wire::{AgentId, ApiKeyId, WorkspaceId};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 /// An agent and its credential.
@@ -297,35 +297,6 @@ pub async fn open_runs(database: &PgConnectOptions) -> i64 {
         .fetch_one(&mut connect(database).await)
         .await
         .unwrap()
-}
-
-/// Makes every change of a liveness row take this long, or fail if it is a heartbeat's.
-pub async fn burden_liveness(database: &PgConnectOptions, burden: Burden) {
-    let body = match burden {
-        Burden::Slow(time) => format!("PERFORM pg_sleep({})", time.as_secs_f64()),
-        Burden::Fails => "IF NEW.last_seen_at IS DISTINCT FROM OLD.last_seen_at THEN \
-                          RAISE EXCEPTION 'no heartbeats'; END IF"
-            .to_owned(),
-    };
-    let sql = format!(
-        "CREATE FUNCTION burden() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {body}; RETURN NEW; END $$;
-         CREATE TRIGGER burden BEFORE UPDATE ON agent_liveness FOR EACH ROW EXECUTE FUNCTION burden()"
-    );
-    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connect(database).await).await.unwrap();
-}
-
-/// What is wrong with the liveness table.
-pub enum Burden {
-    Slow(Duration),
-    Fails,
-}
-
-/// Takes the burden away.
-pub async fn unburden_liveness(database: &PgConnectOptions) {
-    sqlx::raw_sql("DROP TRIGGER burden ON agent_liveness; DROP FUNCTION burden()")
-        .execute(&mut connect(database).await)
-        .await
-        .unwrap();
 }
 
 /// The idempotency keys that are stored.
