@@ -11,7 +11,7 @@ use planasonix_wire::WorkspaceId;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::{
-    db::fair_semaphore::{FairSemaphore, QueueFull},
+    db::fair_semaphore::{FairSemaphore, Priority, QueueFull},
     domain::{Error, Result},
 };
 
@@ -66,7 +66,7 @@ impl HashPool {
                 (Some(place), MAX_WAITING_NEW_PER_WORKSPACE)
             }
         };
-        let turn = self.turns.acquire((work, workspace), most).await.map_err(|_| full())?;
+        let turn = self.turns.acquire((work, workspace), Priority::Normal, most).await.map_err(|_| full())?;
         drop(waiting);
         let running = spawn_blocking(move || {
             let done = hash();

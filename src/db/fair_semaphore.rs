@@ -1,7 +1,7 @@
 //! A semaphore whose permits go round among keys.
 //!
 //! Every waiter belongs to a key, a workspace for example. Keys with waiters are served round-robin, one permit a
-//! turn; within a key the order is that of arrival. A key that holds permits may take another one only while it then
+//! turn; within a key those of [`Priority::High`] come first, and otherwise the order is that of arrival. A key that holds permits may take another one only while it then
 //! holds at most [`SHARE`] times the number that stays free, so a key that arrives later finds a permit at once: of
 //! eight permits one key alone holds at most six, two keys three each.
 //!
@@ -25,6 +25,15 @@ const SHARE: usize = 3;
 /// Permits that are handed out by turns. Cheap to clone; clones share the permits.
 pub struct FairSemaphore<K: Copy + Eq + Hash>(Arc<Mutex<State<K>>>);
 
+/// The order among the waiters of one key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Priority {
+    /// For work that is under way already: it is finished before more is begun.
+    High,
+    /// For work that begins.
+    Normal,
+}
+
 /// The queue has no place for another waiter.
 #[derive(Debug, thiserror::Error)]
 #[error("too many requests wait for the same resource")]
@@ -35,7 +44,7 @@ struct State<K: Copy + Eq + Hash> {
     /// Keys that hold none are not listed.
     held: HashMap<K, usize>,
     /// Keys without waiters are not listed.
-    queues: HashMap<K, VecDeque<Waiter<K>>>,
+    queues: HashMap<K, Queue<K>>,
     /// The keys with waiters, the one whose turn it is first.
     turns: VecDeque<K>,
     waiting: usize,
@@ -43,10 +52,33 @@ struct State<K: Copy + Eq + Hash> {
     next_id: u64,
 }
 
-/// Within a queue the ids ascend.
+/// The waiters of one key, by priority.
+struct Queue<K: Copy + Eq + Hash> {
+    high: VecDeque<Waiter<K>>,
+    normal: VecDeque<Waiter<K>>,
+}
+
+/// Among those of one priority the ids ascend.
 struct Waiter<K: Copy + Eq + Hash> {
     id: u64,
     grant: oneshot::Sender<Permit<K>>,
+}
+
+impl<K: Copy + Eq + Hash> Queue<K> {
+    fn len(&self) -> usize {
+        self.high.len() + self.normal.len()
+    }
+
+    fn of(&mut self, priority: Priority) -> &mut VecDeque<Waiter<K>> {
+        match priority {
+            Priority::High => &mut self.high,
+            Priority::Normal => &mut self.normal,
+        }
+    }
+
+    fn pop(&mut self) -> Option<Waiter<K>> {
+        self.high.pop_front().or_else(|| self.normal.pop_front())
+    }
 }
 
 impl<K: Copy + Eq + Hash> Clone for FairSemaphore<K> {
@@ -73,8 +105,13 @@ impl<K: Copy + Eq + Hash> FairSemaphore<K> {
     ///
     /// # Errors
     /// [`QueueFull`], at once.
-    pub async fn acquire(&self, key: K, max_waiting: usize) -> Result<Permit<K>, QueueFull> {
-        let mut place = match self.enter(key, max_waiting)? {
+    pub async fn acquire(
+        &self,
+        key: K,
+        priority: Priority,
+        max_waiting: usize,
+    ) -> Result<Permit<K>, QueueFull> {
+        let mut place = match self.enter(key, priority, max_waiting)? {
             Entered::Granted(permit) => return Ok(permit),
             Entered::Queued(place) => place,
         };
@@ -82,9 +119,9 @@ impl<K: Copy + Eq + Hash> FairSemaphore<K> {
         (&mut place.granted).await.map_err(|_| QueueFull)
     }
 
-    fn enter(&self, key: K, max_waiting: usize) -> Result<Entered<K>, QueueFull> {
+    fn enter(&self, key: K, priority: Priority, max_waiting: usize) -> Result<Entered<K>, QueueFull> {
         let mut state = lock(&self.0);
-        let ahead = state.queues.get(&key).map_or(0, VecDeque::len);
+        let ahead = state.queues.get(&key).map_or(0, Queue::len);
         if ahead == 0 && state.may_take(key) {
             state.take(key);
             return Ok(Entered::Granted(Permit { key, state: Arc::clone(&self.0) }));
@@ -93,8 +130,8 @@ impl<K: Copy + Eq + Hash> FairSemaphore<K> {
             return Err(QueueFull);
         }
         let (grant, granted) = oneshot::channel();
-        let id = state.enqueue(key, grant);
-        Ok(Entered::Queued(Place { id, key, granted, state: Arc::clone(&self.0) }))
+        let id = state.enqueue(key, priority, grant);
+        Ok(Entered::Queued(Place { id, key, priority, granted, state: Arc::clone(&self.0) }))
     }
 }
 
@@ -124,14 +161,14 @@ impl<K: Copy + Eq + Hash> State<K> {
         }
     }
 
-    fn enqueue(&mut self, key: K, grant: oneshot::Sender<Permit<K>>) -> u64 {
+    fn enqueue(&mut self, key: K, priority: Priority, grant: oneshot::Sender<Permit<K>>) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
-        let queue = self.queues.entry(key).or_default();
-        if queue.is_empty() {
+        let queue = self.queues.entry(key).or_insert_with(|| {
             self.turns.push_back(key);
-        }
-        queue.push_back(Waiter { id, grant });
+            Queue { high: VecDeque::new(), normal: VecDeque::new() }
+        });
+        queue.of(priority).push_back(Waiter { id, grant });
         self.waiting += 1;
         id
     }
@@ -144,8 +181,8 @@ impl<K: Copy + Eq + Hash> State<K> {
         let at = self.turns.iter().position(|key| self.may_take(*key))?;
         let key = self.turns.remove(at)?;
         let queue = self.queues.get_mut(&key)?;
-        let waiter = queue.pop_front()?;
-        if queue.is_empty() {
+        let waiter = queue.pop()?;
+        if queue.len() == 0 {
             self.queues.remove(&key);
         } else {
             self.turns.push_back(key);
@@ -156,12 +193,13 @@ impl<K: Copy + Eq + Hash> State<K> {
     }
 
     /// Removes a waiter that has given up, if no permit was granted to it yet.
-    fn leave(&mut self, key: K, id: u64) {
+    fn leave(&mut self, key: K, priority: Priority, id: u64) {
         let Some(queue) = self.queues.get_mut(&key) else { return };
-        let Ok(at) = queue.binary_search_by_key(&id, |waiter| waiter.id) else { return };
-        queue.remove(at);
+        let waiters = queue.of(priority);
+        let Ok(at) = waiters.binary_search_by_key(&id, |waiter| waiter.id) else { return };
+        waiters.remove(at);
         self.waiting -= 1;
-        if queue.is_empty() {
+        if queue.len() == 0 {
             self.queues.remove(&key);
             self.turns.retain(|turn| *turn != key);
         }
@@ -195,13 +233,14 @@ impl<K: Copy + Eq + Hash> Drop for Permit<K> {
 struct Place<K: Copy + Eq + Hash> {
     id: u64,
     key: K,
+    priority: Priority,
     granted: oneshot::Receiver<Permit<K>>,
     state: Arc<Mutex<State<K>>>,
 }
 
 impl<K: Copy + Eq + Hash> Drop for Place<K> {
     fn drop(&mut self) {
-        lock(&self.state).leave(self.key, self.id);
+        lock(&self.state).leave(self.key, self.priority, self.id);
     }
 }
 

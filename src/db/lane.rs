@@ -31,7 +31,7 @@ use self::{
 };
 use super::{
     error::{is_broken, is_deadlock, leaves_session_usable},
-    fair_semaphore::FairSemaphore,
+    fair_semaphore::{FairSemaphore, Priority},
 };
 use crate::{
     domain::{Error, Result},
@@ -61,11 +61,14 @@ pub(super) fn pinned(options: PgConnectOptions) -> PgConnectOptions {
     options.application_name("planasonix").options(PINNED)
 }
 
-/// On whose behalf a connection is wanted. Each value has a queue of its own in every lane.
+/// On whose behalf a connection is wanted. Each workspace has a queue of its own in every lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Turn {
-    /// A workspace whose credential was verified.
+    /// A workspace, for a request that was admitted.
     Workspace(WorkspaceId),
+    /// The same workspace, to look up a credential that was verified before. It comes behind the requests that were
+    /// admitted: otherwise a burst's look-ups would delay all of its requests until none is in time.
+    LookUp(WorkspaceId),
     /// Callers whose credential was not verified by this replica yet, all of them together.
     Unproven,
     /// The service itself: background tasks, readiness, the command line.
@@ -73,9 +76,16 @@ pub enum Turn {
 }
 
 impl Turn {
+    fn queue(self) -> (Self, Priority) {
+        match self {
+            Self::LookUp(workspace) => (Self::Workspace(workspace), Priority::Normal),
+            turn => (turn, Priority::High),
+        }
+    }
+
     fn max_waiting(self) -> usize {
         match self {
-            Self::Workspace(_) => MAX_WAITING_PER_WORKSPACE,
+            Self::Workspace(_) | Self::LookUp(_) => MAX_WAITING_PER_WORKSPACE,
             Self::Unproven => MAX_WAITING_UNPROVEN,
             Self::Internal => usize::MAX,
         }
@@ -216,7 +226,8 @@ impl Lane {
 
     async fn checkout(&self, turn: Turn) -> Result<Checkout> {
         let checkout = timeout(ACQUIRE, async {
-            let permit = self.turns.acquire(turn, turn.max_waiting()).await;
+            let (queue, priority) = turn.queue();
+            let permit = self.turns.acquire(queue, priority, turn.max_waiting()).await;
             self.connections.checkout(permit.map_err(|full| Error::Unavailable(full.into()))?).await
         });
         checkout.await.unwrap_or_else(|_| Err(Error::Unavailable(OutOfTime("a database connection").into())))

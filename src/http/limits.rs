@@ -16,7 +16,7 @@ mod headers;
 mod known;
 pub mod rate;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use axum::http::Extensions;
 use planasonix_wire::{AgentId, ApiKeyId, WorkspaceId};
@@ -26,7 +26,6 @@ use self::{
     known::{Known, Refused},
     rate::{Allowance, Rate},
 };
-pub(super) use self::failures::network;
 pub use self::{
     headers::{HEADERS, tell},
     known::{Digest, Owner, Purpose},
@@ -152,7 +151,9 @@ impl Limits {
             if proven { None } else { Some(self.failures.begin(claim.address, claim.budget).await?) };
         match trial(owner.map_or(Turn::Unproven, Owner::turn)).await {
             Ok((owner, value)) => {
-                charged.map(Trial::refund);
+                if let Some(charged) = charged {
+                    charged.refund();
+                }
                 self.known.note_good(claim.digest, owner);
                 if proven { Ok(value) } else { pay(owner).map(|()| value) }
             }
@@ -204,6 +205,14 @@ impl Limits {
         self.agents.forget();
         self.retired.forget();
         self.failures.forget();
+    }
+}
+
+/// Whoever has one IPv6 address has the 2⁶⁴ of its network.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -62,6 +62,8 @@ mod migrations;
 #[cfg(test)]
 mod min_interval;
 #[cfg(test)]
+mod one_caller;
+#[cfg(test)]
 mod outage;
 #[cfg(test)]
 mod overload;

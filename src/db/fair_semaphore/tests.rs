@@ -8,12 +8,12 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::*;
+use super::{Priority::Normal, *};
 
 const MANY: usize = 1_000;
 
 fn try_now(semaphore: &FairSemaphore<u32>, key: u32) -> Option<Permit<u32>> {
-    match semaphore.enter(key, 0) {
+    match semaphore.enter(key, Normal, 0) {
         Ok(Entered::Granted(permit)) => Some(permit),
         _ => None,
     }
@@ -47,7 +47,7 @@ async fn waiters_are_served_by_turns_of_their_keys() {
     for (at, key) in [1, 1, 1, 1, 2, 3, 3].into_iter().enumerate() {
         let (semaphore, served) = (semaphore.clone(), served.clone());
         tokio::spawn(async move {
-            let _permit = semaphore.acquire(key, MANY).await.unwrap();
+            let _permit = semaphore.acquire(key, Normal, MANY).await.unwrap();
             served.send((key, at)).unwrap();
         });
         yield_now().await;
@@ -61,20 +61,42 @@ async fn waiters_are_served_by_turns_of_their_keys() {
 }
 
 #[tokio::test]
+async fn work_under_way_goes_before_work_of_its_key_that_begins() {
+    let semaphore = FairSemaphore::new(1, MANY);
+    let first = try_now(&semaphore, 0).unwrap();
+    let (served, mut order) = tokio::sync::mpsc::unbounded_channel();
+    for (key, priority) in [(1, Normal), (1, Normal), (2, Normal), (1, Priority::High), (1, Priority::High)] {
+        let (semaphore, served) = (semaphore.clone(), served.clone());
+        tokio::spawn(async move {
+            let _permit = semaphore.acquire(key, priority, MANY).await.unwrap();
+            served.send((key, priority)).unwrap();
+        });
+        yield_now().await;
+    }
+    drop((first, served));
+    let mut seen = Vec::new();
+    while let Some(next) = order.recv().await {
+        seen.push(next);
+    }
+    let (high, normal) = ((1, Priority::High), (1, Normal));
+    assert_eq!(seen, [high, (2, Normal), high, normal, normal]);
+}
+
+#[tokio::test]
 async fn full_queue_refuses_at_once() {
     let semaphore = FairSemaphore::new(1, 3);
     let held = try_now(&semaphore, 0).unwrap();
     let mut waiting = JoinSet::new();
     for key in [1, 1, 2] {
         let semaphore = semaphore.clone();
-        waiting.spawn(async move { semaphore.acquire(key, 2).await.map(drop) });
+        waiting.spawn(async move { semaphore.acquire(key, Normal, 2).await.map(drop) });
         yield_now().await;
     }
-    assert!(semaphore.acquire(1, 2).await.is_err(), "two of this key wait");
-    assert!(semaphore.acquire(3, 2).await.is_err(), "three wait in all");
+    assert!(semaphore.acquire(1, Normal, 2).await.is_err(), "two of this key wait");
+    assert!(semaphore.acquire(3, Normal, 2).await.is_err(), "three wait in all");
     drop(held);
     assert!(waiting.join_all().await.into_iter().all(|result| result.is_ok()));
-    assert!(semaphore.acquire(3, 2).await.is_ok());
+    assert!(semaphore.acquire(3, Normal, 2).await.is_ok());
 }
 
 #[tokio::test]
@@ -82,9 +104,9 @@ async fn dropped_waiter_passes_its_turn_on() {
     let semaphore = FairSemaphore::new(1, MANY);
     let held = try_now(&semaphore, 0).unwrap();
     let next = {
-        let mut first = pin!(semaphore.acquire(1, MANY));
-        let mut second = pin!(semaphore.acquire(2, MANY));
-        let mut next = Box::pin(semaphore.acquire(3, MANY));
+        let mut first = pin!(semaphore.acquire(1, Normal, MANY));
+        let mut second = pin!(semaphore.acquire(2, Normal, MANY));
+        let mut next = Box::pin(semaphore.acquire(3, Normal, MANY));
         poll_fn(|cx| {
             assert!(first.as_mut().poll(cx).is_pending() && second.as_mut().poll(cx).is_pending());
             assert!(next.as_mut().poll(cx).is_pending());
@@ -111,12 +133,12 @@ async fn cancelled_waiters_lose_no_permit() {
         tasks.spawn(async move {
             for _ in 0..200 {
                 let patience = Duration::from_micros(rng.random_range(0..200));
-                if let Ok(Ok(_permit)) = timeout(patience, semaphore.acquire(task % 5, MANY)).await {
+                if let Ok(Ok(_permit)) = timeout(patience, semaphore.acquire(task % 5, Normal, MANY)).await {
                     sleep(Duration::from_micros(rng.random_range(0..50))).await;
                 }
             }
             // Every waiter that stays is served.
-            drop(semaphore.acquire(task % 5, MANY).await.unwrap());
+            drop(semaphore.acquire(task % 5, Normal, MANY).await.unwrap());
         });
     }
     timeout(Duration::from_mins(1), tasks.join_all()).await.unwrap();

@@ -69,11 +69,17 @@ async fn fetch(
     after: Option<AgentId>,
     most: usize,
 ) -> Result<Vec<ConnectedAgent>> {
-    workspace
-        .read("connected", |mut rows| async move {
-            rows.agents().connected(rhythm.window, after, i64::try_from(most).unwrap_or(i64::MAX)).await
-        })
-        .await
+    let (workspace, most) = (workspace.clone(), i64::try_from(most).unwrap_or(i64::MAX));
+    // On a task of its own, since a body is fetched by the connection, whose end must not cut a statement.
+    let fetching = tokio::spawn(async move {
+        workspace
+            .read(
+                "connected",
+                |mut rows| async move { rows.agents().connected(rhythm.window, after, most).await },
+            )
+            .await
+    });
+    fetching.await.map_err(|error| Error::Internal(error.into()))?
 }
 
 /// Streams the whole view. The first chunk is made before the answer starts, so a database that is away is still

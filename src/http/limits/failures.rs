@@ -7,13 +7,13 @@
 
 use std::{
     collections::HashMap,
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::Notify;
 
-use super::rate::Rate;
+use super::{network, rate::Rate};
 use crate::{db::Budget, domain::Result};
 
 /// Failed authentications of each address, of IPv6 of each /64, and look-ups under way.
@@ -123,14 +123,6 @@ impl Drop for Trial<'_> {
                 under_way.remove(&self.address);
             }
         }
-    }
-}
-
-/// Whoever has one IPv6 address has the 2⁶⁴ of its network.
-pub(in crate::http) fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address @ IpAddr::V4(_) => address,
     }
 }
 

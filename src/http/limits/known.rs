@@ -42,7 +42,7 @@ pub enum Owner {
 impl Owner {
     pub(super) fn turn(self) -> Turn {
         match self {
-            Self::Key(_, workspace) | Self::Agent(_, workspace) => Turn::Workspace(workspace),
+            Self::Key(_, workspace) | Self::Agent(_, workspace) => Turn::LookUp(workspace),
             Self::Retired => Turn::Unproven,
         }
     }
@@ -158,13 +158,13 @@ impl Known {
         }
     }
 
-    /// Remembers a refusal. A used enrollment token keeps its owner: it still fetches the agent's installer.
+    /// Remembers a refusal. What fails is not trusted any more; if it is good for another purpose, it proves so again.
     pub(super) fn note_refused(&self, digest: Digest, purpose: Purpose, refused: Refused) {
         self.refused.insert((digest, purpose), refused);
-        if !refused.is_failure() {
-            self.owners.insert(digest, Owner::Retired);
-        } else if refused != Refused::TokenUsed {
+        if refused.is_failure() {
             self.owners.invalidate(&digest);
+        } else {
+            self.owners.insert(digest, Owner::Retired);
         }
     }
 }

@@ -18,6 +18,7 @@ use planasonix::{
     db::{Budget, Db, LaneSizes},
     domain::{Scope, agent::ReenablePolicy, api_key::NewKey},
 };
+use planasonix_wire::{ApiKeyId, WorkspaceId};
 use sqlx::postgres::PgConnectOptions;
 use tempfile::TempDir;
 use tokio::time::sleep;
@@ -32,9 +33,13 @@ use super::{
 const PATIENCE: Duration = Duration::from_mins(1);
 const GLANCE: Duration = Duration::from_millis(20);
 
-/// Callers of most tests are in more of a hurry than any that is served.
-const UNLIMITED: [&str; 4] =
-    ["--rate-limit-key=0", "--rate-limit-workspace=0", "--rate-limit-agent=0", "--rate-limit-failed-auth=0"];
+/// Callers of most tests are in more of a hurry than any that is served. A flag sets another limit.
+const UNLIMITED: [&str; 4] = [
+    "PLANASONIX_RATE_LIMIT_KEY",
+    "PLANASONIX_RATE_LIMIT_WORKSPACE",
+    "PLANASONIX_RATE_LIMIT_AGENT",
+    "PLANASONIX_RATE_LIMIT_FAILED_AUTH",
+];
 
 /// A `planasonix serve`, killed with its test.
 pub struct Server {
@@ -55,8 +60,8 @@ impl Server {
         let mut command = Command::new(env!("CARGO_BIN_EXE_planasonix"));
         command
             .args(["serve", "--listen", &address.to_string()])
-            .args(UNLIMITED)
             .args(flags)
+            .envs(UNLIMITED.map(|name| (name, "0")))
             .env("DATABASE_URL", database_url)
             .env("PLANASONIX_HEARTBEAT_MIN_INTERVAL", "0")
             .stdin(Stdio::null())
@@ -126,16 +131,31 @@ impl Server {
     pub async fn workspace(&self, database: &PgConnectOptions, slug: &str) -> Workspace {
         let db = Db::new(database.clone(), LaneSizes { reads: 1, writes: 1 });
         let id = db.create_workspace(slug, slug).await.unwrap().unwrap();
-        let scopes = [Scope::AgentsRead, Scope::AgentsWrite];
-        let new = NewKey { name: "test".to_owned(), scopes: scopes.to_vec(), expires_in_days: Some(1) };
-        let key = api_keys::create(&db.workspace(id, Budget::default()), new).await.unwrap();
         db.close().await;
-        let operator = Caller {
-            http: http::client(),
-            base: format!("http://{}", self.address),
-            token: Some(key.secret),
-        };
+        let (_, operator) = self.operator(database, id, &[Scope::AgentsRead, Scope::AgentsWrite]).await;
         Workspace { id, operator }
+    }
+
+    /// An operator with a new API key of these scopes, who calls this server.
+    pub async fn operator(
+        &self,
+        database: &PgConnectOptions,
+        workspace: WorkspaceId,
+        scopes: &[Scope],
+    ) -> (ApiKeyId, Caller) {
+        let db = Db::new(database.clone(), LaneSizes { reads: 1, writes: 1 });
+        let new = NewKey { name: "test".to_owned(), scopes: scopes.to_vec(), expires_in_days: Some(1) };
+        let key = api_keys::create(&db.workspace(workspace, Budget::default()), new).await.unwrap();
+        db.close().await;
+        let base = format!("http://{}", self.address);
+        (key.id, Caller { http: http::client(), base, token: Some(key.secret) })
+    }
+
+    /// The most memory that it has held at any time, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1_024
     }
 }
 

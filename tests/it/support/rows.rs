@@ -9,7 +9,7 @@ use planasonix::{
     domain::credential::{Agent as Credential, ApiKey, Hashed, Plain},
 };
 use planasonix_wire::{AgentId, ApiKeyId, WorkspaceId};
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
 /// An agent and its credential.
@@ -72,6 +72,32 @@ pub async fn transactions(database: &PgConnectOptions) -> i64 {
         .fetch_one(&mut connect(database).await)
         .await
         .unwrap()
+}
+
+/// How many connections this database has seen, with a delay as [`transactions`].
+pub async fn sessions(database: &PgConnectOptions) -> i64 {
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    sqlx::query_scalar("SELECT sessions FROM pg_stat_database WHERE datname = current_database()")
+        .fetch_one(&mut connect(database).await)
+        .await
+        .unwrap()
+}
+
+/// Makes every read of an agent of this workspace take so long.
+pub async fn slow_down_reads(database: &PgConnectOptions, workspace: WorkspaceId, time: Duration) {
+    let sql = format!(
+        "CREATE FUNCTION slow(workspace uuid) RETURNS bool LANGUAGE plpgsql VOLATILE AS $$
+            BEGIN
+                IF workspace = '{}' THEN PERFORM pg_sleep({}); END IF;
+                RETURN true;
+            END
+         $$;
+         ALTER TABLE agents RENAME TO all_agents;
+         CREATE VIEW agents AS SELECT * FROM all_agents WHERE slow(workspace_id)",
+        workspace.uuid(),
+        time.as_secs_f64(),
+    );
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connect(database).await).await.unwrap();
 }
 
 /// A lock that somebody else holds until this is let go.
@@ -297,6 +323,16 @@ pub async fn open_runs(database: &PgConnectOptions) -> i64 {
         .fetch_one(&mut connect(database).await)
         .await
         .unwrap()
+}
+
+/// Waits until so many sessions wait for a lock.
+pub async fn wait_for_lock(database: &PgConnectOptions, sessions: i64) {
+    let mut connection = connect(database).await;
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut connection).await.unwrap() < sessions {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// The idempotency keys that are stored.
