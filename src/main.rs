@@ -7,6 +7,7 @@ use planasonix::{cli, config::Cli};
 
 fn main() -> ExitCode {
     forbid_core_dumps();
+    return_large_blocks();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
@@ -29,6 +30,17 @@ fn forbid_core_dumps() {
     let result = nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_CORE, 0, 0);
     if let Err(error) = result {
         say(&format!("planasonix: core dumps stay possible: {error}"));
+    }
+}
+
+/// Has glibc map every block of 4 MiB or more on its own, and unmap it when it is freed. Without a fixed threshold it
+/// raises its own to the largest block that was freed, so the 19 MiB of each hash of an API key would stay in the heaps.
+fn return_large_blocks() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        // SAFETY: it sets a parameter of the allocator, and no other thread runs yet.
+        #[expect(unsafe_code, reason = "the standard library does not offer it")]
+        let _ = unsafe { nix::libc::mallopt(nix::libc::M_MMAP_THRESHOLD, 4 * 1024 * 1024) };
     }
 }
 

@@ -107,6 +107,8 @@ impl Refused {
         match self {
             Self::Unauthenticated => NEVER_ISSUED_FOR,
             Self::AgentRevoked => AGENT_REVOKED_FOR,
+            // Once it is revoked too, the next request must say so. The address pays for each of them.
+            Self::KeyExpired => Duration::ZERO,
             _ => RETIRED_FOR,
         }
     }

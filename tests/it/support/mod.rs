@@ -14,6 +14,7 @@ pub mod faults;
 pub mod fleet;
 pub mod haproxy;
 pub mod http;
+pub mod locks;
 pub mod manage;
 pub mod migrations;
 pub mod plan;

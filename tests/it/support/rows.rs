@@ -12,6 +12,8 @@ use planasonix_wire::{AgentId, ApiKeyId, WorkspaceId};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 use uuid::Uuid;
 
+pub use super::locks::{Held, wait_for_lock, waiting_for_a_lock};
+
 /// An agent and its credential.
 pub type Known = (AgentId, Hashed<Credential>);
 
@@ -100,77 +102,6 @@ pub async fn slow_down_reads(database: &PgConnectOptions, workspace: WorkspaceId
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connect(database).await).await.unwrap();
 }
 
-/// A lock that somebody else holds until this is let go.
-pub struct Held(PgConnection);
-
-impl Held {
-    /// Holds an agent's liveness row, as a slow revocation would.
-    pub async fn agent(database: &PgConnectOptions, agent: AgentId) -> Self {
-        let mut connection = connect(database).await;
-        sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
-        sqlx::query("SELECT FROM agent_liveness WHERE agent_id = $1 FOR UPDATE")
-            .bind(agent.uuid())
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        Self(connection)
-    }
-
-    /// Holds back every flush, so that what beats meanwhile is stored by one.
-    pub async fn flushes(database: &PgConnectOptions) -> Self {
-        let mut connection = connect(database).await;
-        sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
-        sqlx::query("LOCK TABLE agent_liveness IN SHARE MODE").execute(&mut connection).await.unwrap();
-        Self(connection)
-    }
-
-    /// Holds back every registration before its row is written.
-    pub async fn registrations(database: &PgConnectOptions) -> Self {
-        let mut connection = connect(database).await;
-        sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
-        sqlx::query("LOCK TABLE agents IN SHARE MODE").execute(&mut connection).await.unwrap();
-        Self(connection)
-    }
-
-    /// Holds the turn of the task that ages heartbeats, so that nobody has it.
-    pub async fn ageing(database: &PgConnectOptions) -> Self {
-        let mut connection = connect(database).await;
-        sqlx::query("SELECT pg_advisory_lock(hashtext('close_silent_runs'))")
-            .execute(&mut connection)
-            .await
-            .unwrap();
-        Self(connection)
-    }
-
-    /// Makes everybody wait who asks which schema this is.
-    pub async fn schema_version(database: &PgConnectOptions) -> Self {
-        Self::table(database, "LOCK TABLE schema_support IN ACCESS EXCLUSIVE MODE").await
-    }
-
-    /// Makes migrations wait before the first statement of theirs.
-    pub async fn migrations(database: &PgConnectOptions) -> Self {
-        Self::table(database, "LOCK TABLE _sqlx_migrations IN ACCESS EXCLUSIVE MODE").await
-    }
-
-    async fn table(database: &PgConnectOptions, lock: &'static str) -> Self {
-        let mut connection = connect(database).await;
-        sqlx::query("BEGIN").execute(&mut connection).await.unwrap();
-        sqlx::query(lock).execute(&mut connection).await.unwrap();
-        Self(connection)
-    }
-
-    /// Holds the one row that the marks are written to.
-    pub async fn marks(database: &PgConnectOptions) -> Self {
-        let mut connection = connect(database).await;
-        sqlx::raw_sql("BEGIN; SELECT FROM control_plane FOR UPDATE").execute(&mut connection).await.unwrap();
-        Self(connection)
-    }
-
-    pub async fn let_go(self) {
-        self.0.close().await.unwrap();
-    }
-}
-
 /// More agents than could be registered one by one, connected, with their credentials.
 pub async fn connected_agents(
     database: &PgConnectOptions,
@@ -216,16 +147,6 @@ pub async fn connected_agents_of(
     sqlx::query("UPDATE control_plane SET alive_at = now()").execute(&mut connection).await.unwrap();
     let make = sqlx::query(make).bind(workspace.uuid()).bind(label).bind(many);
     make.execute(&mut connection).await.unwrap();
-}
-
-/// How many sessions of this database wait for a lock.
-pub async fn waiting_for_a_lock(database: &PgConnectOptions) -> i64 {
-    sqlx::query_scalar(
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
-    )
-    .fetch_one(&mut connect(database).await)
-    .await
-    .unwrap()
 }
 
 /// The same, each silent for an hour.
@@ -323,16 +244,6 @@ pub async fn open_runs(database: &PgConnectOptions) -> i64 {
         .fetch_one(&mut connect(database).await)
         .await
         .unwrap()
-}
-
-/// Waits until so many sessions wait for a lock.
-pub async fn wait_for_lock(database: &PgConnectOptions, sessions: i64) {
-    let mut connection = connect(database).await;
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut connection).await.unwrap() < sessions {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
 }
 
 /// The idempotency keys that are stored.
