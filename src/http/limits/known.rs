@@ -22,8 +22,8 @@ const MAX_REFUSED: u64 = 100_000;
 const OWNER_IDLE: Duration = Duration::from_hours(1);
 const NEVER_ISSUED_FOR: Duration = Duration::from_mins(5);
 const RETIRED_FOR: Duration = Duration::from_secs(30);
-/// Enabling the agent changes why its old credentials are refused, and it must learn that soon.
-const AGENT_REVOKED_FOR: Duration = Duration::from_secs(1);
+/// Enabling, revoking or deleting the agent changes why it is refused, and it must learn that soon.
+const REASON_MAY_CHANGE_FOR: Duration = Duration::from_secs(1);
 
 /// The SHA-256 of a token. The token's text names its kind, so digests of different kinds differ.
 pub type Digest = [u8; 32];
@@ -106,7 +106,7 @@ impl Refused {
     fn remembered_for(self) -> Duration {
         match self {
             Self::Unauthenticated => NEVER_ISSUED_FOR,
-            Self::AgentRevoked => AGENT_REVOKED_FOR,
+            Self::AgentRevoked | Self::TokenExpired | Self::TokenUsed => REASON_MAY_CHANGE_FOR,
             // Once it is revoked too, the next request must say so. The address pays for each of them.
             Self::KeyExpired => Duration::ZERO,
             _ => RETIRED_FOR,

@@ -114,6 +114,8 @@ async fn serve_while_migrating_says_so_and_then_serves() {
     // On the connection that was kept open meanwhile, too.
     caller.get("/readyz").await.data(200);
     caller.get("/api/agents").await.error(401, "unauthenticated");
+    // The server waits for its client's end of the connection.
+    drop(caller);
     assert_stops(running);
 }
 
