@@ -18,7 +18,10 @@ use crate::{
         schema::{self, Mismatch},
     },
     domain::Error,
-    http::startup::{Phase, StartupGate},
+    http::{
+        server::limit_buffers,
+        startup::{Phase, StartupGate},
+    },
     installer::Installers,
     lifecycle::{HttpServer, Service, Settings, raise_open_files, stop_signal},
     telemetry::exporter,
@@ -96,6 +99,7 @@ pub fn settings(
 /// Somebody else has it, or it is not ours.
 pub fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Failure> {
     let bound = TcpListener::bind(address).and_then(|listener| {
+        limit_buffers(&listener);
         SockRef::from(&listener).listen(BACKLOG)?;
         Ok(listener)
     });

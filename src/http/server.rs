@@ -110,7 +110,7 @@ pub async fn serve(
     handle: Handle<SocketAddr>,
     config: ListenerConfig,
 ) -> io::Result<()> {
-    limit_buffers(SockRef::from(&listener));
+    limit_buffers(&listener);
     let capacity = Capacity::of_process();
     let connections = Connections::new(config.connections, &capacity, config.proxies);
     tracing::debug!(max = connections.max(), "limit of connections");
@@ -132,21 +132,30 @@ pub async fn serve(
     }
 }
 
-/// Limits what the system holds for a socket. Of a listening one its connections inherit that.
-fn limit_buffers(socket: SockRef<'_>) {
-    let set = [
-        socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES),
-        socket.set_send_buffer_size(SOCKET_BUFFER_BYTES),
-        socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)),
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(USER_TIMEOUT)),
-    ];
-    for error in set.into_iter().filter_map(Result::err) {
+/// Limits what the system holds for each connection to this listener. Connections inherit the limits from the
+/// time of their handshake, so this belongs right behind the bind.
+pub fn limit_buffers(listener: &TcpListener) {
+    let socket = SockRef::from(listener);
+    limit_sent(&socket);
+    report(socket.set_recv_buffer_size(SOCKET_BUFFER_BYTES));
+}
+
+/// The part that can also be limited later. A smaller receive buffer makes the system drop what the peer was
+/// already told that it may send.
+fn limit_sent(socket: &SockRef<'_>) {
+    report(socket.set_send_buffer_size(SOCKET_BUFFER_BYTES));
+    report(socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE)));
+    #[cfg(target_os = "linux")]
+    report(socket.set_tcp_user_timeout(Some(USER_TIMEOUT)));
+}
+
+fn report(set: io::Result<()>) {
+    if let Err(error) = set {
         tracing::debug!(%error, "failed to set a socket option");
     }
 }
 
-/// A connection that came before the listening socket was limited has inherited nothing.
+/// A connection from before [`limit_buffers`] has inherited nothing.
 fn has_limits(socket: &SockRef<'_>) -> bool {
     socket.send_buffer_size().is_ok_and(|bytes| bytes <= 2 * SOCKET_BUFFER_BYTES)
 }
@@ -205,7 +214,7 @@ impl Acceptor {
         let _ = stream.set_nodelay(true);
         let socket = SockRef::from(&stream);
         if !has_limits(&socket) {
-            limit_buffers(socket);
+            limit_sent(&socket);
         }
         let exchange = Arc::new(Exchange::default());
         let guarded = Guarded::new(stream, Arc::clone(&exchange), Arc::clone(&self.shared), admitted);

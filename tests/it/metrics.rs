@@ -51,6 +51,11 @@ async fn every_metric_is_served_and_moves() {
     let server = Server::start(&wire.url, &flags).await;
     let acme = server.workspace(&database.options, "acme").await;
     let before = scrape(metrics).await;
+    // More connections than are allowed.
+    let lines = for_each(0..70, 70, |_| Line::open(server.address)).await;
+    sleep(Duration::from_millis(200)).await;
+    drop(lines);
+    sleep(Duration::from_millis(200)).await;
 
     let agent = acme.agent("measured").await;
     agent.beat().await;
@@ -76,8 +81,6 @@ async fn every_metric_is_served_and_moves() {
     }
     held.let_go().await;
     assert_eq!(revoking.await.unwrap().status, 503);
-
-    for_each(0..70, 70, |_| async { Line::open(server.address).await.unwrap().closed().await }).await;
 
     // Whoever waited has given up; the desk clears up with its next flush.
     eventually(async || (scrape(metrics).await[QUEUE] == 0.0).then_some(())).await;

@@ -17,7 +17,7 @@ use axum::{
 };
 use axum_server::Handle;
 use futures_util::stream;
-use planasonix::http::server::{ListenerConfig, Timeouts, serve};
+use planasonix::http::server::{ListenerConfig, Timeouts, limit_buffers, serve};
 use tokio::{task::JoinHandle, time::sleep};
 
 use crate::support::wire::{Line, Reply};
@@ -54,6 +54,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let large = Bytes::from(vec![b'x'; LARGE_BYTES]);
+        limit_buffers(&listener);
         let router = Router::new()
             .route("/large", get(async || large))
             .route("/wait", get(async || sleep(Duration::from_secs(3)).await))

@@ -84,6 +84,7 @@ pub(super) struct Guarded<B> {
     timer: Timer,
     writes: Writes,
     lingering: Option<Lingering>,
+    is_cut: bool,
     _admitted: Admitted,
 }
 
@@ -108,12 +109,14 @@ impl<B> Guarded<B> {
             timer: Timer::new(phase.0 + phase.1),
             writes: Writes::default(),
             lingering: None,
+            is_cut: false,
             _admitted: admitted,
         }
     }
 
     /// The error that ends the connection. What the peer has not taken is discarded when it is dropped.
-    fn cut(&self, reason: CloseReason) -> io::Error {
+    fn cut(&mut self, reason: CloseReason) -> io::Error {
+        self.is_cut = true;
         meter::connection_cut(reason);
         tracing::debug!(reason = reason.as_str(), "connection closed by the server");
         io::ErrorKind::TimedOut.into()

@@ -85,3 +85,41 @@ fn least(timeouts: &Timeouts) -> u64 {
     let window = u64::try_from(timeouts.write_window.as_millis()).unwrap_or(u64::MAX);
     timeouts.write_rate.saturating_mul(window) / 1000
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    async fn cut_after(writes: &mut Writes, timeouts: &Timeouts, slots: usize) -> (TooSlow, Duration) {
+        let (began, slots) = (Instant::now(), Arc::new(Semaphore::new(slots)));
+        let mut timer = Timer::new(began + Duration::from_secs(10));
+        let verdict = poll_fn(|cx| writes.poll_blocked(cx, &mut timer, timeouts, &slots)).await;
+        (verdict, began.elapsed())
+    }
+
+    #[tokio::test]
+    async fn blocked_write_without_a_slot_has_less_time() {
+        let timeouts =
+            Timeouts { write_stall: 400 * MS, write_stall_pressed: 50 * MS, ..Timeouts::default() };
+        for (slots, least, most) in [(1, 400 * MS, 5_000 * MS), (0, 50 * MS, 350 * MS)] {
+            let (verdict, elapsed) = cut_after(&mut Writes::default(), &timeouts, slots).await;
+            assert_eq!(verdict, TooSlow::Stalled);
+            assert!((least..most).contains(&elapsed), "{elapsed:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn rate_is_judged_over_blocked_time_alone() {
+        let timeouts = Timeouts { write_window: 200 * MS, write_rate: 100_000, ..Timeouts::default() };
+        let mut writes = Writes::default();
+        writes.note_progress(1_000, &timeouts);
+        tokio::time::sleep(300 * MS).await;
+        let (verdict, elapsed) = cut_after(&mut writes, &timeouts, 1).await;
+        assert_eq!(verdict, TooSlow::BelowRate);
+        assert!(elapsed >= 200 * MS, "time in which nothing was to be written does not count: {elapsed:?}");
+    }
+}

@@ -34,11 +34,11 @@ async fn an_api_key_may_come_in_the_headers_of_old() {
 /// Caches know of `Authorization` that its answers are for one caller; of the other headers they must be told.
 #[track_caller]
 fn assert_private(answer: &Answer) {
-    let cache_control = answer.header("cache-control").unwrap();
-    assert!(["private", "no-store"].contains(&cache_control), "{answer:?}");
+    let cache_control = answer.header("cache-control").unwrap_or_default();
+    assert!(["private", "no-store"].iter().any(|word| cache_control.contains(word)), "{:?}", answer.headers);
     let vary = answer.headers.get_all("vary").iter().map(|value| value.to_str().unwrap().to_lowercase());
     let vary: Vec<_> = vary.collect();
-    assert!(LEGACY.iter().all(|name| vary.contains(&name.to_lowercase())), "{answer:?}");
+    assert!(LEGACY.iter().all(|name| vary.contains(&name.to_lowercase())), "{vary:?}");
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@ use tokio::time::{Duration, sleep, timeout};
 
 use crate::support::{
     App,
+    database::Database,
+    process::Server,
     wire::{Line, request},
 };
 
@@ -79,4 +81,31 @@ async fn malformed_chunks_are_400_and_the_connection_closes() {
         assert_eq!(reply.header("connection"), Some("close"));
         timeout(Duration::from_secs(8), line.closed()).await.expect("closed");
     }
+}
+
+/// In a process of its own, since the limit is the process's.
+#[tokio::test]
+async fn large_bodies_are_limited_in_number_and_small_ones_go_on() {
+    let database = Database::create().await;
+    let server = Server::start(&database.url(), &[]).await;
+    let acme = server.workspace(&database.options, "acme").await;
+    let token = acme.operator.token.as_deref();
+    acme.operator.get("/api/agents").await.data(200);
+    let large = request("POST", "/api/agents", token, &"x".repeat(20_000));
+    let mut held = Vec::new();
+    for _ in 0..256 {
+        let mut line = Line::open(server.address).await.unwrap();
+        line.say(large.split_at(large.len() - 1).0).await.unwrap();
+        held.push(line);
+    }
+    sleep(Duration::from_secs(2)).await;
+    let mut line = Line::open(server.address).await.unwrap();
+    let reply = line.ask(&large).await.unwrap();
+    assert_eq!((reply.status, reply.header("retry-after")), (503, Some("1")), "{reply:?}");
+    assert_eq!(reply.json()["error"]["code"], "unavailable");
+    acme.register("etl").await;
+    drop(held);
+    sleep(Duration::from_secs(1)).await;
+    let mut line = Line::open(server.address).await.unwrap();
+    assert_eq!(line.ask(&large).await.unwrap().status, 400, "read, and no JSON");
 }

@@ -10,7 +10,7 @@ use planasonix::{
     db::{Budget, Db, LaneSizes},
     domain::{Scope, agent::ReenablePolicy, api_key::NewKey, presence::Rhythm},
     enrollment::Lives,
-    http::Admission,
+    http::{Admission, server::limit_buffers},
     lifecycle::{Service, Settings},
 };
 use planasonix_wire::{AgentId, ApiKeyId, WorkspaceId};
@@ -59,6 +59,7 @@ pub fn defaults() -> Settings {
 /// A server on this database, until the answer's second part is dropped.
 fn serve(database: &Database, settings: Settings) -> (SocketAddr, oneshot::Sender<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    limit_buffers(&listener);
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let service = Service::start(database.options.clone(), listener, settings);

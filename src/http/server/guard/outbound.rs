@@ -54,7 +54,7 @@ impl<B> Guarded<B> {
     /// Closes the connection. A peer that is still sending, or has not yet taken the answer, gets a moment to
     /// read it: closing at once would discard it.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if matches!(self.inbound, Inbound::Refused(_)) {
+        if self.is_cut || matches!(self.inbound, Inbound::Refused(_)) {
             return Poll::Ready(Ok(()));
         }
         if self.lingering.is_none() {
