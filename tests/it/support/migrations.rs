@@ -58,15 +58,7 @@ impl Migration {
         if is(sql, r"^LOCK |^TRUNCATE |^CLUSTER|^VACUUM|^REINDEX|^DROP TABLE|^REFRESH ") {
             return Some("locks a table for as long as it runs");
         }
-        if self.transaction { self.problem_in_transaction(sql) } else { self.problem_without(sql) }
-    }
-
-    fn problem_without(&self, sql: &str) -> Option<&'static str> {
-        let repeatable = is(sql, r"^CREATE (UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS \w+ ON ")
-            || is(sql, r"^DROP INDEX CONCURRENTLY IF EXISTS \w+$")
-            || is(sql, r"^INSERT INTO schema_support .* ON CONFLICT DO NOTHING$")
-            || is(sql, r"^DO .*\bLIMIT\b.*\bCOMMIT\b");
-        (!repeatable).then_some("cannot be repeated after an interruption")
+        if self.transaction { self.problem_in_transaction(sql) } else { problem_without_transaction(sql) }
     }
 
     fn problem_in_transaction(&self, sql: &str) -> Option<&'static str> {
@@ -131,6 +123,14 @@ impl Migration {
     fn is_created(&self, sql: &str, table: &str) -> bool {
         names(&format!("(?i){table}"), &[sql.to_owned()]).iter().any(|table| self.created.contains(table))
     }
+}
+
+fn problem_without_transaction(sql: &str) -> Option<&'static str> {
+    let repeatable = is(sql, r"^CREATE (UNIQUE )?INDEX CONCURRENTLY IF NOT EXISTS \w+ ON ")
+        || is(sql, r"^DROP INDEX CONCURRENTLY IF EXISTS \w+$")
+        || is(sql, r"^INSERT INTO schema_support .* ON CONFLICT DO NOTHING$")
+        || is(sql, r"^DO .*\bLIMIT\b.*\bCOMMIT\b");
+    (!repeatable).then_some("cannot be repeated after an interruption")
 }
 
 /// Without comments and doubled space.
