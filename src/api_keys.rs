@@ -8,6 +8,7 @@ use planasonix_wire::{
     ApiKeyId,
     api_key::{CreatedApiKey, RegeneratedApiKey},
 };
+use tokio::task::spawn_blocking;
 
 use self::hash_pool::{HashPool, HashWork};
 use crate::{
@@ -20,12 +21,15 @@ use crate::{
     entropy,
 };
 
-/// Creates an API key from the command line, which needs no pool of its own size.
+/// Creates an API key from the command line: no other hash competes with its own, and no caller is in a hurry.
 ///
 /// # Errors
 /// Only those of the database.
 pub async fn create(workspace: &Workspace, new: NewKey) -> Result<CreatedApiKey> {
-    create_in(&HashPool::default(), workspace, new).await
+    let id = next_id(workspace).await?;
+    let secret =
+        spawn_blocking(move || generate(id)).await.map_err(|error| Error::Internal(error.into()))??;
+    store(workspace, id, new, secret).await
 }
 
 /// Creates an API key; `pool` computes the hash of its secret.
@@ -33,8 +37,17 @@ pub async fn create(workspace: &Workspace, new: NewKey) -> Result<CreatedApiKey>
 /// # Errors
 /// [`Error::Unavailable`] when the pool's queue is full, and those of the database.
 pub async fn create_in(pool: &HashPool, workspace: &Workspace, new: NewKey) -> Result<CreatedApiKey> {
-    let id = workspace.read("next_key_id", |mut rows| async move { rows.api_keys().next_id().await }).await?;
-    let (key, argon2) = generate(pool, workspace, id).await?;
+    let id = next_id(workspace).await?;
+    let secret = generate_in(pool, workspace, id).await?;
+    store(workspace, id, new, secret).await
+}
+
+async fn next_id(workspace: &Workspace) -> Result<ApiKeyId> {
+    workspace.read("next_key_id", |mut rows| async move { rows.api_keys().next_id().await }).await
+}
+
+async fn store(workspace: &Workspace, id: ApiKeyId, new: NewKey, secret: Secret) -> Result<CreatedApiKey> {
+    let (key, argon2) = secret;
     let (stored, hash, asked) = (&key, argon2.as_str(), &new);
     let expires_at = workspace
         .write("create_key", |mut rows| async move { rows.api_keys().insert(stored, hash, asked).await })
@@ -60,7 +73,7 @@ pub async fn regenerate_in(
     id: ApiKeyId,
 ) -> Result<RegeneratedApiKey> {
     workspace.read("get_key", |mut rows| async move { rows.api_keys().get(id).await }).await?;
-    let (key, argon2) = generate(pool, workspace, id).await?;
+    let (key, argon2) = generate_in(pool, workspace, id).await?;
     let (stored, hash) = (&key, argon2.as_str());
     let rotated_at = workspace
         .write("regenerate_key", |mut rows| async move { rows.api_keys().replace_secret(stored, hash).await })
@@ -68,11 +81,16 @@ pub async fn regenerate_in(
     Ok(RegeneratedApiKey { id, prefix: key.prefix(), secret: key.reveal(), rotated_at })
 }
 
-async fn generate(pool: &HashPool, workspace: &Workspace, id: ApiKeyId) -> Result<(Plain<ApiKey>, String)> {
-    let hashing = pool.run(HashWork::New, workspace.id(), move || {
-        let key = Plain::generate(&mut entropy::rng(), id.ulid());
-        let argon2 = key.argon2(&mut entropy::rng()).map_err(|error| Error::Internal(error.into()))?;
-        Ok((key, argon2))
-    });
+/// A new key, and its hash as a PHC string.
+type Secret = (Plain<ApiKey>, String);
+
+async fn generate_in(pool: &HashPool, workspace: &Workspace, id: ApiKeyId) -> Result<Secret> {
+    let hashing = pool.run(HashWork::New, workspace.id(), move || generate(id));
     workspace.budget().bound("the hash of a new API key", hashing).await??
+}
+
+fn generate(id: ApiKeyId) -> Result<Secret> {
+    let key = Plain::generate(&mut entropy::rng(), id.ulid());
+    let argon2 = key.argon2(&mut entropy::rng()).map_err(|error| Error::Internal(error.into()))?;
+    Ok((key, argon2))
 }

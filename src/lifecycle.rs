@@ -171,15 +171,7 @@ impl Service {
             installers: settings.installers,
         });
         http.gate.open(router(app));
-        Self {
-            db,
-            http,
-            detached,
-            supervisor,
-            stopping,
-            tasks_stop,
-            shutdown_delay: settings.shutdown_delay,
-        }
+        Self { db, http, detached, supervisor, stopping, tasks_stop, shutdown_delay: settings.shutdown_delay }
     }
 
     /// Serves until asked to stop or until something it cannot do without has died; then drains.

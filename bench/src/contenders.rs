@@ -34,7 +34,7 @@ use planasonix::{
         readiness::Readiness,
         remote_ip::Proxies,
         response_budget::ResponseBudget,
-        server::{self, ListenerConfig},
+        server::{self, ConnectionLimits, ListenerConfig},
     },
     installer::{Installers, binaries::in_folder},
     lifecycle::{Service, Settings},
@@ -81,6 +81,7 @@ pub struct Args {
 /// Serves until standard input ends, which it does with the process that started this one.
 pub async fn serve(args: Args) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    server::limit_buffers(&listener);
     let address = listener.local_addr()?;
     let options = PgConnectOptions::from_str(&args.database)?;
     let mut settings = settings(Duration::from_secs(args.window));
@@ -95,19 +96,26 @@ pub async fn serve(args: Args) -> Result<()> {
         Contender::OneUpdate => {
             let router = one_update(options, settings, args.pool);
             tokio::select! {
-                served = server::serve(router, listener, Handle::new(), ListenerConfig::default()) => served?,
+                served = server::serve(router, listener, Handle::new(), config()) => served?,
                 () = over => {}
             }
         }
         Contender::Bare => {
             let router = Router::new().route("/api/agents/{id}/heartbeat", post(bare));
             tokio::select! {
-                served = server::serve(router, listener, Handle::new(), ListenerConfig::default()) => served?,
+                served = server::serve(router, listener, Handle::new(), config()) => served?,
                 () = over => {}
             }
         }
     }
     Ok(())
+}
+
+/// All connections come from one address.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits { total: Some(200_000), per_address: Some(0) };
+
+fn config() -> ListenerConfig {
+    ListenerConfig { connections: CONNECTIONS, ..ListenerConfig::default() }
 }
 
 fn settings(window: Duration) -> Settings {
@@ -122,7 +130,7 @@ fn settings(window: Duration) -> Settings {
         events_retention: None,
         shutdown_delay: Duration::ZERO,
         lanes: LaneSizes::default(),
-        admission: Admission::default(),
+        admission: Admission { connections: CONNECTIONS, ..Admission::default() },
         installers: Installers::default(),
     }
 }

@@ -15,6 +15,8 @@ use crate::{
     domain::{Error, Result},
 };
 
+/// Hashes at once on a machine of many cores, of 19 MiB each.
+const MAX_AT_ONCE: usize = 8;
 /// Waiters in all; the next one gets a 503 at once.
 const MAX_WAITING: usize = 64;
 const MAX_WAITING_VERIFICATIONS_PER_WORKSPACE: usize = 32;
@@ -38,7 +40,7 @@ pub struct HashPool {
 
 impl Default for HashPool {
     fn default() -> Self {
-        Self::new(available_parallelism().map_or(1, NonZeroUsize::get))
+        Self::new(available_parallelism().map_or(1, NonZeroUsize::get).min(MAX_AT_ONCE))
     }
 }
 

@@ -122,7 +122,7 @@ impl Flusher {
                 }
             }
         }
-        self.storing.record(tally.result(), began);
+        self.record(tally.result(), began);
     }
 
     async fn store(&mut self, batch: &[Entry]) -> Result<(Vec<fleet::Stored>, Duration), Failure> {

@@ -32,22 +32,21 @@ impl Storing {
         Self { window, since: None, last_failure: None, clock: None }
     }
 
-    /// A flush that began at `started` has ended.
-    pub(super) fn record(&mut self, result: FlushResult, started: Instant) {
+    /// A flush that began at `started` has ended. Returns whether a run begins with it.
+    pub(super) fn record(&mut self, result: FlushResult, started: Instant) -> bool {
         match result {
             FlushResult::Failed => {
                 self.last_failure = Some(started);
                 self.since = None;
+                return false;
             }
-            FlushResult::Stored => {
-                self.last_failure = None;
-                self.since.get_or_insert(started);
-            }
-            FlushResult::Empty if self.is_failing(started) => {}
-            FlushResult::Empty => {
-                self.since.get_or_insert(started);
-            }
+            FlushResult::Empty if self.is_failing(started) => return false,
+            FlushResult::Stored => self.last_failure = None,
+            FlushResult::Empty => {}
         }
+        let begins = self.since.is_none();
+        self.since.get_or_insert(started);
+        begins
     }
 
     /// The run ends: an empty flush failed, or most heartbeats had to be turned away.

@@ -44,7 +44,7 @@ impl Fleet {
         let database = Database::create().await;
         let server = Server::start(&database.url(), &FLAGS).await;
         let acme = server.workspace(&database.options, "acme").await;
-        let agents = storm::agents(&acme, 10).await;
+        let agents = storm::agents(&acme, 8).await;
         let storm = Storm::start(&agents, server.address, Duration::from_millis(500), 0);
         sleep(Duration::from_secs(3)).await;
         Self { database, _server: server, acme, agents, storm }
@@ -67,24 +67,21 @@ async fn trails(database: &PgConnectOptions) -> HashMap<AgentId, Vec<String>> {
     trails.map(|(agent, trail)| (agent, trail.into_iter().map(|(kind, _)| kind).collect())).collect()
 }
 
-async fn outage_with_locked_table() {
-    let fleet = Fleet::start().await;
+async fn outage_with_locked_table(fleet: Fleet) {
     let held = Held::flushes(&fleet.database.options).await;
     sleep(OUTAGE).await;
     held.let_go().await;
     assert_eq!(fleet.end().await, 1, "one outage");
 }
 
-async fn outage_with_failing_rows(burden: Burden) {
-    let fleet = Fleet::start().await;
+async fn outage_with_failing_rows(fleet: Fleet, burden: Burden) {
     faults::burden_liveness(&fleet.database.options, burden).await;
     sleep(OUTAGE).await;
     faults::unburden_liveness(&fleet.database.options).await;
     assert_eq!(fleet.end().await, 1, "one outage");
 }
 
-async fn locked_mark() {
-    let fleet = Fleet::start().await;
+async fn locked_mark(fleet: Fleet) {
     let before = rows::alive_at(&fleet.database.options).await;
     let held = Held::marks(&fleet.database.options).await;
     sleep(OUTAGE).await;
@@ -97,11 +94,13 @@ async fn locked_mark() {
 #[tokio::test]
 async fn agents_that_kept_trying_while_flushes_failed_are_not_lost() {
     let _alone = turn::alone();
+    let fleets = [Fleet::start().await, Fleet::start().await, Fleet::start().await, Fleet::start().await];
+    let [locked, failing, slow, unmarked] = fleets;
     tokio::join!(
-        outage_with_locked_table(),
-        outage_with_failing_rows(Burden::Fails),
-        outage_with_failing_rows(Burden::Slow(Duration::from_secs(2))),
-        locked_mark(),
+        outage_with_locked_table(locked),
+        outage_with_failing_rows(failing, Burden::Fails),
+        outage_with_failing_rows(slow, Burden::Slow(Duration::from_secs(2))),
+        locked_mark(unmarked),
     );
 }
 

@@ -2,9 +2,10 @@
 //! a refused one was refused.
 //!
 //! Both memories only spare work. Who owns a digest never changes, so its limits can be looked at before the database
-//! is asked; whether it is still good is read fresh every time. A refused digest never becomes good again, so it can
-//! be refused from memory; why it is refused may change, so that is forgotten soon. Only the end of an agent's
-//! revocation makes one of its enrollment tokens good again, for its installer: that refusal is kept for a second.
+//! is asked; whether it is still good is read fresh every time. A refusal whose reason never changes is remembered for
+//! minutes. One whose reason may change, since an agent is revoked or enabled, is looked up at most [`MAX_LOOKUPS`]
+//! times within [`WINDOW`] and refused from memory for the rest of it: a caller who asks now and then always learns the
+//! reason as it is.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -20,10 +21,9 @@ const MAX_OWNERS: u64 = 100_000;
 const MAX_REFUSED: u64 = 100_000;
 /// An owner that is not seen for so long has its whole allowance again.
 const OWNER_IDLE: Duration = Duration::from_hours(1);
-const NEVER_ISSUED_FOR: Duration = Duration::from_mins(5);
-const RETIRED_FOR: Duration = Duration::from_secs(30);
-/// Enabling, revoking or deleting the agent changes why it is refused, and it must learn that soon.
-const REASON_MAY_CHANGE_FOR: Duration = Duration::from_secs(1);
+const PERMANENT_FOR: Duration = Duration::from_mins(5);
+const WINDOW: Duration = Duration::from_secs(1);
+const MAX_LOOKUPS: u32 = 30;
 
 /// The SHA-256 of a token. The token's text names its kind, so digests of different kinds differ.
 pub type Digest = [u8; 32];
@@ -103,14 +103,22 @@ impl Refused {
         !matches!(self, Self::AgentRevoked | Self::CredentialRotated | Self::CredentialExpired)
     }
 
-    fn remembered_for(self) -> Duration {
-        match self {
-            Self::Unauthenticated => NEVER_ISSUED_FOR,
-            Self::AgentRevoked | Self::TokenExpired | Self::TokenUsed => REASON_MAY_CHANGE_FOR,
-            // Once it is revoked too, the next request must say so. The address pays for each of them.
-            Self::KeyExpired => Duration::ZERO,
-            _ => RETIRED_FOR,
-        }
+    /// Whether this stays the reason: the token was never issued, or its key is deleted.
+    fn is_permanent(self) -> bool {
+        matches!(self, Self::Unauthenticated | Self::KeyRevoked)
+    }
+}
+
+/// A refusal within its window.
+#[derive(Debug, Clone, Copy)]
+struct Remembered {
+    reason: Refused,
+    lookups: u32,
+}
+
+impl Remembered {
+    fn holds(self) -> bool {
+        self.reason.is_permanent() || self.lookups >= MAX_LOOKUPS
     }
 }
 
@@ -133,7 +141,7 @@ impl From<Refused> for Error {
 /// The two memories, both bounded.
 pub(super) struct Known {
     owners: Cache<Digest, Owner>,
-    refused: Cache<(Digest, Purpose), Refused>,
+    refused: Cache<(Digest, Purpose), Remembered>,
 }
 
 impl Default for Known {
@@ -150,8 +158,9 @@ impl Known {
         self.owners.get(digest)
     }
 
+    /// Why the digest is refused, if that need not be looked up now.
     pub(super) fn refused(&self, digest: Digest, purpose: Purpose) -> Option<Refused> {
-        self.refused.get(&(digest, purpose))
+        self.refused.get(&(digest, purpose)).filter(|seen| seen.holds()).map(|seen| seen.reason)
     }
 
     pub(super) fn note_good(&self, digest: Digest, owner: Owner) {
@@ -161,9 +170,10 @@ impl Known {
     }
 
     /// Remembers a refusal. What fails is not trusted any more; if it is good for another purpose, it proves so again.
-    pub(super) fn note_refused(&self, digest: Digest, purpose: Purpose, refused: Refused) {
-        self.refused.insert((digest, purpose), refused);
-        if refused.is_failure() {
+    pub(super) fn note_refused(&self, digest: Digest, purpose: Purpose, reason: Refused) {
+        let lookups = self.refused.get(&(digest, purpose)).map_or(1, |seen| seen.lookups + 1);
+        self.refused.insert((digest, purpose), Remembered { reason, lookups });
+        if reason.is_failure() {
             self.owners.invalidate(&digest);
         } else {
             self.owners.insert(digest, Owner::Retired);
@@ -173,18 +183,18 @@ impl Known {
 
 struct Lifetime;
 
-impl Expiry<(Digest, Purpose), Refused> for Lifetime {
-    fn expire_after_create(&self, _: &(Digest, Purpose), refused: &Refused, _: Instant) -> Option<Duration> {
-        Some(refused.remembered_for())
+impl Expiry<(Digest, Purpose), Remembered> for Lifetime {
+    fn expire_after_create(&self, _: &(Digest, Purpose), seen: &Remembered, _: Instant) -> Option<Duration> {
+        Some(if seen.reason.is_permanent() { PERMANENT_FOR } else { WINDOW })
     }
 
     fn expire_after_update(
         &self,
-        _: &(Digest, Purpose),
-        refused: &Refused,
-        _: Instant,
-        _: Option<Duration>,
+        key: &(Digest, Purpose),
+        seen: &Remembered,
+        at: Instant,
+        left: Option<Duration>,
     ) -> Option<Duration> {
-        Some(refused.remembered_for())
+        if seen.reason.is_permanent() { self.expire_after_create(key, seen, at) } else { left }
     }
 }

@@ -78,6 +78,21 @@ async fn refused_token_is_refused_from_memory_and_still_charged() {
 }
 
 #[tokio::test]
+async fn refusal_that_may_change_is_looked_up_a_number_of_times() {
+    let limits = limits(Rates::default());
+    let mut looked_up = 0;
+    for number in 0..100 {
+        let reason = if number < 10 { Error::AgentRevoked } else { Error::CredentialRotated };
+        let (result, asked) = present(&limits, ADDRESS, 1, Err(reason)).await;
+        looked_up += usize::from(asked);
+        assert_eq!(matches!(result, Err(Error::AgentRevoked)), number < 10);
+    }
+    assert_eq!(looked_up, 30);
+    tokio::time::sleep(std::time::Duration::from_millis(1_100)).await;
+    assert!(present(&limits, ADDRESS, 1, Err(Error::CredentialRotated)).await.1, "the second is over");
+}
+
+#[tokio::test]
 async fn owner_over_its_allowance_is_refused_without_a_look_up() {
     let limits = limits(Rates { agent: 2, ..Rates::default() });
     let mut seen = Vec::new();

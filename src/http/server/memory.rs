@@ -40,7 +40,7 @@ mod tests {
         reader.read_exact(&mut [0]).unwrap();
         assert_eq!(unsent_bytes(writer.as_fd()), 0);
         writer.set_nonblocking(true).unwrap();
-        while writer.write(&[0; 64 * 1024]).is_ok() {}
+        while writer.write(&[0; 8 * 1024]).is_ok() {}
         assert!(unsent_bytes(writer.as_fd()) > 0);
     }
 }

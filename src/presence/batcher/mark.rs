@@ -14,18 +14,19 @@ use crate::{
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Flusher {
-    /// Marks that heartbeats are being stored, if they are. While none come, an empty flush proves it.
+    /// Marks that heartbeats are being stored, if they are. While none come, an empty flush proves it. A replica that
+    /// turns away more than it stores says nothing.
     pub(super) async fn mark(&mut self, idle: bool) {
-        if self.shared.queue().take_overload() {
-            self.storing.interrupt();
-            self.next_mark = Instant::now() + MARK_INTERVAL;
-            return;
-        }
         if idle && !self.storing.is_failing(Instant::now()) && !self.probe().await {
             return;
         }
         let now = Instant::now();
         let Some(storing_for) = self.storing.duration(now) else { return };
+        if self.shared.queue().take_overload() {
+            self.storing.interrupt();
+            self.next_mark = now + MARK_INTERVAL;
+            return;
+        }
         self.next_mark = now + MARK_INTERVAL;
         let (expected_at, window) = (self.storing.expected_at(now), self.rules.window);
         let marked = self
@@ -51,7 +52,7 @@ impl Flusher {
         match probed {
             Ok(_) => {
                 self.note_success();
-                self.storing.record(FlushResult::Empty, started);
+                self.record(FlushResult::Empty, started);
                 true
             }
             Err(failure) => {
@@ -60,6 +61,14 @@ impl Flusher {
                 self.next_mark = Instant::now() + PROBE_INTERVAL;
                 false
             }
+        }
+    }
+
+    pub(super) fn record(&mut self, result: FlushResult, started: Instant) {
+        let began = self.storing.record(result, started);
+        if began {
+            // What was turned away before was turned away for the outage's sake.
+            let _ = self.shared.queue().take_overload();
         }
     }
 }

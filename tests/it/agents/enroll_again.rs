@@ -12,7 +12,6 @@ use crate::support::{
     actors::{Agent, PendingAgent},
     ask::for_each,
     rows::Held,
-    time::reasons_are_fresh,
 };
 
 async fn enroll(pending: &PendingAgent, key: &str) -> Answer {
@@ -90,11 +89,9 @@ async fn revoke_enable_and_delete_end_it() {
         let refusal = enroll(&pending, "k").await.error(403, "agent_revoked");
         assert_eq!(refusal["action"], "stop");
         acme.operator.post_nothing(&format!("/api/agents/enable/{}", pending.id)).await.data(200);
-        reasons_are_fresh().await;
         enroll(&pending, "k").await.error(401, "enrollment_token_used");
         agent.refused("credential_rotated").await;
         acme.operator.delete(&agent.path()).await;
-        reasons_are_fresh().await;
         enroll(&pending, "k").await.error(401, "enrollment_token_invalid");
     }
 }

@@ -6,7 +6,7 @@ use planasonix_wire::AgentId;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{App, actors::Workspace, ask::for_each, rows, time::reasons_are_fresh};
+use crate::support::{App, actors::Workspace, ask::for_each, rows};
 
 const FIELDS: [&str; 7] = ["id", "agent_id", "type", "at", "actor", "reason", "detail"];
 
@@ -207,6 +207,5 @@ async fn what_an_agent_causes_at_will_is_noted_once_a_minute() {
     app.events_age(Duration::from_secs(50)).await;
     assert_eq!(noted().await, [1, 1]);
     app.events_age(Duration::from_secs(10)).await;
-    reasons_are_fresh().await;
     assert_eq!(noted().await, [2, 2]);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use insta::assert_snapshot;
 use serde_json::json;
 
-use crate::support::{App, ask::for_each, time::reasons_are_fresh};
+use crate::support::{App, ask::for_each};
 
 #[tokio::test]
 async fn the_answer_is_the_reference_s() {
@@ -68,7 +68,6 @@ async fn a_pending_agent_s_token_dies_with_it() {
     acme.revoke(pending.id).await.data(200);
     assert_eq!(pending.try_enroll().await.error(403, "agent_revoked")["action"], "stop");
     acme.enable(pending.id).await;
-    reasons_are_fresh().await;
     let refusal = pending.try_enroll().await.error(401, "enrollment_token_invalid");
     assert_eq!(refusal["action"], "re_enroll");
 }

@@ -3,9 +3,7 @@
 mod compare;
 
 use std::{
-    collections::HashMap,
     fmt::Write,
-    sync::Mutex,
     time::{Duration, Instant},
 };
 
@@ -18,7 +16,7 @@ use serde_json::{Value, json};
 use super::state::{Issued, KEY_CONFLICT, REVOKED, Refusal, World};
 use crate::support::{Answer, App, actors::Workspace};
 
-/// How long a replica may answer with a refusal that it remembers.
+/// How long a replica may go by what it remembers of a dead credential.
 const REMEMBERED: Duration = Duration::from_secs(31);
 const REVOKED_REMEMBERED: Duration = Duration::from_millis(1_500);
 const SECONDS: [u64; 6] = [30, 3 * 60, 11 * 60, 6 * 3_600, 9 * 86_400, 21 * 86_400];
@@ -42,16 +40,8 @@ pub struct Play<'a> {
     agents: Vec<AgentId>,
     credentials: Vec<String>,
     tokens: Vec<String>,
-    /// By token: refusals of heartbeats are remembered apart from those of other requests.
-    remembered: Mutex<HashMap<(Request, String), Vec<(Refusal, Instant)>>>,
+    remembered: Vec<Vec<(Refusal, Instant)>>,
     story: String,
-}
-
-/// What a token is presented for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Request {
-    Heartbeat,
-    Other,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -104,7 +94,7 @@ impl<'a> Play<'a> {
             agents: Vec::new(),
             credentials: Vec::new(),
             tokens: Vec::new(),
-            remembered: Mutex::default(),
+            remembered: Vec::new(),
             story: String::new(),
         }
     }
@@ -221,9 +211,7 @@ impl<'a> Play<'a> {
         let key = *KEYS.choose(&mut self.rng).unwrap();
         let _ = write!(self.story, " token {token} key {key:?}");
         let answer = self.ask(Method::POST, "/api/agents/enroll", Some(&self.tokens[token]), key).await;
-        let used = self.tokens[token].clone();
         let expected = self.world.enroll(token, key);
-        let expected = expected.map_err(|truth| self.recalled(Request::Other, &used, truth, &answer));
         if let Some((data, ())) = self.agree(&answer, 200, expected) {
             let agent = &self.world.agents[self.world.tokens[token].agent];
             assert_eq!((&data["status"], &data["draining"]), (&json!("active"), &json!(agent.draining)));
@@ -242,19 +230,17 @@ impl<'a> Play<'a> {
     async fn beat(&mut self) {
         let Some((place, path, token)) = self.some_credential() else { return };
         let answer = self.ask(Method::POST, &format!("{path}/heartbeat"), Some(&token), None).await;
-        let expected = self.world.beat(place);
-        let expected = expected.map_err(|truth| self.recalled(Request::Heartbeat, &token, truth, &answer));
+        let expected = self.world.beat(place).map_err(|truth| self.told_from_memory(place, truth, &answer));
         if let Some((data, agent)) = self.agree(&answer, 200, expected) {
             assert_eq!(data["accepts_work"], !self.world.agents[agent].draining, "{}", self.told());
             assert_eq!(data["rotate_credential"], self.world.is_to_rotate(place), "{}", self.told());
         }
     }
 
-    /// A request may be refused for the reason that a replica learned a moment ago about the same token.
-    fn recalled(&self, request: Request, token: &str, truth: Refusal, answer: &Answer) -> Refusal {
+    /// A beat may be refused by what some replica learned a moment ago of the same dead credential.
+    fn told_from_memory(&mut self, place: usize, truth: Refusal, answer: &Answer) -> Refusal {
         let code = answer.json()["error"]["code"].clone();
-        let mut remembered = self.remembered.lock().unwrap();
-        let remembered = remembered.entry((request, token.to_owned())).or_default();
+        let remembered = &mut self.remembered[place];
         let mut fresh = remembered.iter().filter(|(told, since)| since.elapsed() < lifetime(*told));
         if let Some((told, _)) = fresh.find(|(told, _)| code == told.1) {
             return *told;
@@ -267,7 +253,6 @@ impl<'a> Play<'a> {
         let Some((place, path, token)) = self.some_credential() else { return };
         let answer = self.ask(Method::POST, &format!("{path}/credential"), Some(&token), None).await;
         let expected = self.world.rotate(place);
-        let expected = expected.map_err(|truth| self.recalled(Request::Other, &token, truth, &answer));
         if let Some((data, ())) = self.agree(&answer, 200, expected) {
             self.keep(&data, &Issued::Credential);
         }
@@ -277,7 +262,6 @@ impl<'a> Play<'a> {
         let Some((place, path, token)) = self.some_credential() else { return };
         let answer = self.ask(Method::POST, &format!("{path}/disconnect"), Some(&token), None).await;
         let expected = self.world.disconnect(place);
-        let expected = expected.map_err(|truth| self.recalled(Request::Other, &token, truth, &answer));
         self.agree(&answer, 204, expected);
     }
 
@@ -285,7 +269,6 @@ impl<'a> Play<'a> {
         let Some((place, path, token)) = self.some_credential() else { return };
         let answer = self.ask(Method::DELETE, &path, Some(&token), None).await;
         let expected = self.world.use_credential(place).map(|agent| self.world.delete(agent).unwrap());
-        let expected = expected.map_err(|truth| self.recalled(Request::Other, &token, truth, &answer));
         self.agree(&answer, 204, expected);
     }
 

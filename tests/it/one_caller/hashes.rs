@@ -1,10 +1,6 @@
 //! Many API keys created at once.
 
-use std::{
-    num::NonZeroUsize,
-    thread::available_parallelism,
-    time::{Duration, Instant},
-};
+use std::{num::NonZeroUsize, thread::available_parallelism, time::Instant};
 
 use planasonix::domain::Scope;
 use serde_json::json;
@@ -13,8 +9,6 @@ use super::{NOISE, Neighbour};
 use crate::support::{ask::for_each, database::Database, process::Server, turn};
 
 const CREATIONS: usize = 200;
-/// The longest that a request waits for its hash.
-const BUDGET: Duration = Duration::from_secs(2);
 const ARGON2_BYTES: u64 = 19 << 20;
 /// What 200 connections and their requests may take besides.
 const OTHER_BYTES: u64 = 96 << 20;
@@ -61,7 +55,6 @@ async fn key_creations_at_once_are_bounded_and_spare_a_neighbour() {
         grew >> 20
     );
     assert!(created > 0 && refused > 0, "{created} created, {refused} refused");
-    assert!(median < BUDGET + NOISE, "refused after {median:?}");
     assert!(grew < ARGON2_BYTES * cores as u64 + OTHER_BYTES, "{} MiB", grew >> 20);
     assert!(p99 < quiet * 2 + NOISE, "{quiet:?}, then {p99:?}");
 }

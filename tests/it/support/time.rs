@@ -59,8 +59,3 @@ pub async fn passes_for(database: &mut PgConnection, agents: &[AgentId], time: D
         sqlx::query(shift).bind(time).bind(&agents).execute(&mut *database).await.unwrap();
     }
 }
-
-/// Waits until no replica answers with a refusal whose reason may have changed since.
-pub async fn reasons_are_fresh() {
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-}

@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{Play, Request, text};
+use super::{Play, text};
 use crate::{
     any_life::state::{Issued, Refusal, Status},
     support::Answer,
@@ -38,6 +38,7 @@ impl Play<'_> {
             Issued::Token => self.tokens.push(text(&data["enrollment_token"]).to_owned()),
             Issued::Credential => {
                 self.credentials.push(text(&data["credential"]).to_owned());
+                self.remembered.push(Vec::new());
             }
             Issued::Nothing => assert_eq!(data["enrollment_token"], Value::Null, "{}", self.told()),
         }
@@ -82,10 +83,7 @@ impl Play<'_> {
             let answer = self.ask(Method::POST, &path, Some(token), None).await;
             let fate = self.world.fate(place);
             let live = fate.is_ok();
-            let told = match fate {
-                Ok(_) => Refusal(404, "agent_not_found", Some("stop")),
-                Err(truth) => self.recalled(Request::Other, token, truth, &answer),
-            };
+            let told = fate.err().unwrap_or(Refusal(404, "agent_not_found", Some("stop")));
             self.agree::<()>(&answer, 200, Err(told));
             alive += usize::from(live && self.world.credentials[place].agent == newest);
         }
