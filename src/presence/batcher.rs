@@ -224,7 +224,9 @@ impl Flusher {
                 if failure.kind == FailureKind::TooSlow {
                     self.shared.queue().record_timeout(entries.len(), failure.elapsed);
                 }
-                entries.into_iter().for_each(|entry| entry.answer(Outcome::Unknown));
+                for entry in entries {
+                    entry.answer(Outcome::Unknown);
+                }
                 return true;
             }
         };

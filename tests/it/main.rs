@@ -32,6 +32,7 @@ mod contract;
 mod core_dumps;
 #[cfg(test)]
 mod cors;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod dev_postgres;

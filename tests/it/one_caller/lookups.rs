@@ -18,7 +18,7 @@ const LINES: usize = 8;
 const REQUESTS: usize = 4_000;
 /// Marks of life, background tasks, what tests look with, and each second some look-ups, which the audit trail may
 /// note.
-const MAX_TRANSACTIONS: i64 = REQUESTS as i64 / 4;
+const MAX_TRANSACTIONS: i64 = 1_000;
 
 /// Sends requests over a few connections; gives the answers. The number tells a request from the others.
 async fn flood(server: &Server, ask: impl Fn(usize) -> String) -> Vec<Reply> {
