@@ -23,9 +23,10 @@ use crate::{
 /// An agent's texts are written this often at most, its complaint's coming and going excepted.
 const SELDOM: Duration = Duration::from_mins(1);
 
-/// Most agents whose texts one statement writes, and how long it should take: it shares the flusher's connection, and
+/// Most agents whose texts one statement writes, at first and later, and how long it should take: it shares the flusher's connection, and
 /// changes rows with many indexes.
 const MAX_FACTS: u32 = 512;
+const FIRST_FACTS: u32 = 32;
 const FACTS_TARGET: Duration = Duration::from_millis(50);
 /// While heartbeats wait, texts take at most one part in this many of the flusher's time.
 const FACTS_SHARE: u32 = 10;
@@ -39,7 +40,7 @@ pub(super) struct FactsBudget {
 
 impl FactsBudget {
     pub(super) fn new(now: Instant) -> Self {
-        Self { limit: BatchLimit::new(MAX_FACTS, FACTS_TARGET), yield_until: now }
+        Self { limit: BatchLimit::new(MAX_FACTS, FACTS_TARGET).starting_at(FIRST_FACTS), yield_until: now }
     }
 
     /// Picks what is to be written now; `busy` is whether heartbeats wait. What is left out is news to the next beat

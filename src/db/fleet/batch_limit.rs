@@ -32,6 +32,13 @@ impl BatchLimit {
         Self { max, target: target.as_secs_f64(), limit: max, costs: Costs::default(), last: (0.0, 0.0) }
     }
 
+    /// Starts at fewer rows than its maximum, where the first statements must not be slow.
+    #[must_use]
+    pub fn starting_at(mut self, rows: u32) -> Self {
+        self.set(f64::from(rows));
+        self
+    }
+
     /// Most rows that the next statement may take, at least 1.
     pub fn get(&self) -> usize {
         to_rows(self.limit)

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     actors::{Agent, PendingAgent, Workspace},
+    ask::eventually,
     wire::{Line, Reply, request},
 };
 
@@ -175,12 +176,16 @@ fn outcome(reply: &Reply) -> Outcome {
     }
 }
 
-/// Registers this many agents. The first goes alone: once its key is verified, that of the others costs nothing.
+/// Registers this many agents, once the operator's key is verified: on a busy machine that takes longer than one request
+/// may, and is remembered.
 pub async fn pending(workspace: &Workspace, many: usize) -> Vec<PendingAgent> {
-    let register = async |number| workspace.register(&format!("storm {number}")).await;
-    let first = stream::iter(0..many.min(1)).then(register).collect::<Vec<_>>().await;
-    let others = stream::iter(1..many).map(register).buffer_unordered(8).collect::<Vec<_>>().await;
-    first.into_iter().chain(others).collect()
+    let verified = async || workspace.operator.get("/api/agents?limit=1").await.status == 200;
+    eventually(async || verified().await.then_some(())).await;
+    stream::iter(0..many)
+        .map(async |number| workspace.register(&format!("storm {number}")).await)
+        .buffer_unordered(8)
+        .collect()
+        .await
 }
 
 /// Registers and enrolls this many agents.
