@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use planasonix::{
     db::{Budget, Db, LaneSizes, Workspace},
-    domain::Result,
+    domain::{Error, Result},
 };
 use planasonix_wire::{AgentId, WorkspaceId};
 use sqlx::{AssertSqlSafe, PgConnection, raw_sql};
@@ -12,31 +12,40 @@ use tokio::time::sleep;
 
 use super::database::Database;
 
+const ATTEMPTS: u32 = 10;
+
 /// Entries read, by index; rows read one after the other, by table.
 pub type Reads = BTreeMap<String, i64>;
 
 impl Database {
     /// Runs `work` on connections of its own and returns what its statements read. Whether the planner knows the
-    /// values is up to `plan_cache_mode`.
+    /// values is up to `plan_cache_mode`. A busy machine that missed a deadline gets another chance.
     pub async fn reads_of<T, F: Future<Output = Result<T>>>(
         &self,
         workspace: WorkspaceId,
         plan_cache_mode: &str,
-        work: impl FnOnce(Workspace) -> F,
+        work: impl Fn(Workspace) -> F,
     ) -> (Result<T>, Reads) {
         let mut connection = self.connect().await;
-        let before = read_counters(&mut connection).await;
         let options = self.options.clone().options([("plan_cache_mode", plan_cache_mode)]);
-        let db = Db::new(options, LaneSizes { reads: 1, writes: 1 });
-        let result = work(db.workspace(workspace, Budget::new(Duration::from_secs(30)))).await;
-        db.close().await;
-        wait_for_backends(&mut connection).await;
-        let mut reads = read_counters(&mut connection).await;
-        for (name, count) in &mut reads {
-            *count -= before.get(name).copied().unwrap_or_default();
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let before = read_counters(&mut connection).await;
+            let db = Db::new(options.clone(), LaneSizes { reads: 1, writes: 1 });
+            let result = work(db.workspace(workspace, Budget::new(Duration::from_secs(30)))).await;
+            db.close().await;
+            wait_for_backends(&mut connection).await;
+            if attempts < ATTEMPTS && matches!(result, Err(Error::Unavailable(_))) {
+                continue;
+            }
+            let mut reads = read_counters(&mut connection).await;
+            for (name, count) in &mut reads {
+                *count -= before.get(name).copied().unwrap_or_default();
+            }
+            reads.retain(|_, count| *count > 0);
+            return (result, reads);
         }
-        reads.retain(|_, count| *count > 0);
-        (result, reads)
     }
 }
 
