@@ -1,6 +1,6 @@
 //! Where Argon2 runs: verifications and new hashes of API keys share one bounded pool.
 //!
-//! A hash takes tens of milliseconds of a core and 19 MiB. So at most one runs per core, at most [`MAX_WAITING`] wait,
+//! A hash takes tens of milliseconds of a core and 19 MiB. So at most one runs per core, at most `MAX_WAITING` wait,
 //! and a place is free again only when the hash has ended, whether or not its caller still waits. Workspaces take
 //! turns, and new hashes, which anyone with an administrator's key can ask for at will, have turns of their own and
 //! at most half of the queue.

@@ -2,7 +2,7 @@
 //!
 //! Every waiter belongs to a key, a workspace for example. Keys with waiters are served round-robin, one permit a
 //! turn; within a key those of [`Priority::High`] come first, and otherwise the order is that of arrival. A key that holds permits may take another one only while it then
-//! holds at most [`SHARE`] times the number that stays free, so a key that arrives later finds a permit at once: of
+//! holds at most `SHARE` times the number that stays free, so a key that arrives later finds a permit at once: of
 //! eight permits one key alone holds at most six, two keys three each.
 //!
 //! Dropping the future of [`FairSemaphore::acquire`] is safe at any time: the place in the queue is given up, and a

@@ -4,7 +4,7 @@
 //! allowance: an API key and its workspace, an agent. Once this replica has verified a token, the allowance is charged
 //! before the database is asked, and a request over it is refused from memory. A retired credential of an agent is
 //! charged to its own digest. Every other failure to authenticate is charged to the client's address alone, of IPv6 to
-//! its network, before the look-up ([`failures`]).
+//! its network, before the look-up (`failures`).
 //!
 //! An address that fails too often gets 429 for what fails, and its new credentials are not looked up until it
 //! may fail again. A credential that was good here before is looked up all the same: it does not suffer

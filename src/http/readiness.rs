@@ -1,7 +1,7 @@
 //! Whether the database can be used, asked once for all probes.
 //!
 //! `/readyz` is public, so the number of statements must not grow with the number of probes: one check runs at a
-//! time, on a connection of its own, and its result is shared for [`SHARED`].
+//! time, on a connection of its own, and its result is shared for `SHARED`.
 
 use std::{
     sync::{Mutex, PoisonError},

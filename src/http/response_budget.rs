@@ -1,7 +1,7 @@
 //! Bounds the memory of answers that their callers do not read.
 //!
 //! An answer stays in memory until the kernel has taken its last byte, and how soon that is the caller decides.
-//! So each answer to an API key of more than [`FREE_BYTES`] counts against the key, its workspace and the process
+//! So each answer to an API key of more than `FREE_BYTES` counts against the key, its workspace and the process
 //! until then. Answers to agents are small, the documents are shared by all connections, and an installer is a
 //! mapped file: none of them is counted.
 
@@ -112,7 +112,7 @@ fn give_back<K: Eq + Hash>(used: &mut HashMap<K, u64>, key: &K, bytes: u64) {
     }
 }
 
-/// Marks a response as a stream: its length is unknown, and it counts [`STREAM_BYTES`].
+/// Marks a response as a stream: its length is unknown, and it counts `STREAM_BYTES`.
 #[derive(Clone, Copy)]
 pub struct Streamed;
 
