@@ -51,7 +51,7 @@ enum Command {
     /// Heartbeats beyond what the database takes
     Overload(overload::Args),
     #[command(hide = true)]
-    Act,
+    Act(attack::ActorArgs),
     #[command(hide = true)]
     Serve(contenders::Args),
     #[command(hide = true)]
@@ -77,7 +77,7 @@ fn run(command: Command) -> Result<()> {
         return Ok(guard_main(&args.into())?);
     }
     let mut runtime = match command {
-        Command::Load(_) | Command::Act => Builder::new_current_thread(),
+        Command::Load(_) | Command::Act(_) => Builder::new_current_thread(),
         _ => Builder::new_multi_thread(),
     };
     runtime.enable_all().build()?.block_on(async {
@@ -89,7 +89,7 @@ fn run(command: Command) -> Result<()> {
             Command::Installer(args) => installer::run(args).await,
             Command::Attack(args) => unless_stopped(attack::run(args)).await,
             Command::Overload(args) => unless_stopped(overload::run(args)).await,
-            Command::Act => attack::act().await,
+            Command::Act(args) => attack::act(args).await,
             Command::Serve(args) => contenders::serve(args).await,
             Command::Load(args) => load::run(args).await,
             Command::PostgresGuard(_) => Ok(()),

@@ -2,11 +2,14 @@
 //! secret is on a command line, and prints what came of it.
 
 use std::{
+    fs,
+    io::ErrorKind,
     net::SocketAddr,
     process::Stdio,
     time::{Duration, Instant},
 };
 
+use nix::unistd::setsid;
 use planasonix::cli::output;
 use serde::{Deserialize, Serialize};
 use tokio::{
@@ -21,6 +24,7 @@ use crate::{Result, process, report};
 
 /// What an actor is given beyond its own time: to connect, and for the last answers.
 const GRACE: Duration = Duration::from_mins(1);
+const LOWEST_PRIORITY: &str = "19";
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Act {
@@ -128,18 +132,20 @@ pub struct Actor {
 }
 
 impl Actor {
-    /// Starts acts that begin together. Those of an attacker yield the processor to the program under test, since
-    /// they stand for other machines.
+    /// Starts acts that begin together. Those of an attacker yield the processor to everything else, since they
+    /// stand for other machines.
     pub async fn start(acts: &[Act], yielding: bool) -> Result<Self> {
         let program = std::env::current_exe()?;
         let mut command = if yielding {
             let mut nice = Command::new("nice");
-            nice.args(["-n", "10"]).arg(program);
+            nice.args(["-n", LOWEST_PRIORITY]).arg(program).args(["act", "--yielding"]);
             nice
         } else {
-            Command::new(program)
+            let mut plain = Command::new(program);
+            plain.arg("act");
+            plain
         };
-        command.arg("act").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
         let mut child = command.spawn()?;
         let mut stdin = child.stdin.take().ok_or("no standard input")?;
         stdin.write_all(&serde_json::to_vec(acts)?).await?;
@@ -157,8 +163,29 @@ impl Actor {
     }
 }
 
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Use the processor only while nothing else wants it
+    #[arg(long)]
+    yielding: bool,
+}
+
+/// Linux divides the processor among sessions first, and heeds a priority only within one: an attacker that shares the
+/// session of the program under test, or has one of the default priority, would take time from Postgres.
+fn yield_session() -> Result<()> {
+    setsid()?;
+    match fs::write("/proc/self/autogroup", LOWEST_PRIORITY) {
+        // This kernel does not divide by session.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        written => Ok(written?),
+    }
+}
+
 /// What the process of an actor does.
-pub async fn run() -> Result<()> {
+pub async fn run(args: Args) -> Result<()> {
+    if args.yielding {
+        yield_session()?;
+    }
     let mut input = Vec::new();
     stdin().read_to_end(&mut input).await?;
     let acts: Vec<Act> = serde_json::from_slice(&input)?;

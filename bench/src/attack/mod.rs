@@ -27,7 +27,7 @@ use planasonix::cli::output;
 
 use self::arena::{Arena, Check};
 pub use self::{
-    actor::{Act, Actor, Outcome, run as act},
+    actor::{Act, Actor, Args as ActorArgs, Outcome, run as act},
     arena::workspace,
     paced::{Paced, Requests},
     subject::{Args as SubjectArgs, Program},
