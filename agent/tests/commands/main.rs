@@ -3,6 +3,8 @@
 
 #[cfg(test)]
 mod diagnose;
+#[cfg(all(test, unix))]
+mod hidden;
 #[cfg(test)]
 mod host;
 #[cfg(test)]
