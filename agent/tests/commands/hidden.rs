@@ -9,6 +9,7 @@ use std::{
 
 use chrono::TimeDelta;
 use serde_json::Value;
+use tokio::task::spawn_blocking;
 
 use crate::{
     host::Host,
@@ -41,13 +42,14 @@ fn closed(mode: u32) -> u32 {
     if nix::unistd::geteuid().is_root() { mode } else { 0 }
 }
 
-fn ask(host: &Host, arguments: &[&str]) -> Output {
+async fn ask(host: &Host, arguments: &[&str]) -> Output {
     let mut command = Command::new(host.folder.path().join("agent"));
     command.args(arguments).env_clear().env("PLANASONIX_CONFIG", &host.config.file);
     if nix::unistd::geteuid().is_root() {
         command.uid(65_534).gid(65_534);
     }
-    command.output().unwrap()
+    // The control plane answers on this thread meanwhile.
+    spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 fn open_again(host: &Host) {
@@ -61,7 +63,7 @@ async fn what_only_root_may_know_is_unknown_with_a_status_of_its_own() {
     let control_plane = plain(well, TimeDelta::zero()).await;
     let host = host(control_plane.address);
     for arguments in [["status"].as_slice(), &["identity"], &["diagnose"]] {
-        let ended = ask(&host, arguments);
+        let ended = ask(&host, arguments).await;
         let said = [ended.stdout, ended.stderr].concat();
         let said = String::from_utf8(said).unwrap();
         assert_eq!(ended.status.code(), Some(4), "{arguments:?}: {said}");
@@ -70,9 +72,9 @@ async fn what_only_root_may_know_is_unknown_with_a_status_of_its_own() {
             assert!(!said.contains(wrong), "{arguments:?}: {said}");
         }
     }
-    let status: Value = serde_json::from_slice(&ask(&host, &["status", "--json"]).stdout).unwrap();
+    let status: Value = serde_json::from_slice(&ask(&host, &["status", "--json"]).await.stdout).unwrap();
     assert_eq!((&status["status"], &status["connected"]), (&"unknown".into(), &Value::Null));
-    let report: Value = serde_json::from_slice(&ask(&host, &["diagnose", "--json"]).stdout).unwrap();
+    let report: Value = serde_json::from_slice(&ask(&host, &["diagnose", "--json"]).await.stdout).unwrap();
     let verdict = |probe: &str| {
         let findings = report["findings"].as_array().unwrap();
         findings.iter().find(|finding| finding["probe"] == probe).unwrap()["verdict"].clone()
@@ -87,7 +89,7 @@ async fn what_the_runtimes_may_see_is_told_without_the_identity() {
     let control_plane = plain(well, TimeDelta::zero()).await;
     let host = host(control_plane.address);
     mode(&host.config.runtime_dir, 0o755);
-    let ended = ask(&host, &["status"]);
+    let ended = ask(&host, &["status"]).await;
     let said = String::from_utf8(ended.stdout).unwrap();
     assert_eq!(ended.status.code(), Some(1), "{said}");
     assert!(said.contains("agt_01jq8x5g2m4n6p8r0s2t4v6w8y") && said.contains("not_running"), "{said}");
@@ -100,11 +102,11 @@ async fn settings_that_only_root_may_read_are_unknown_too() {
     let host = host(control_plane.address);
     mode(&host.config.file, closed(0o600));
     for arguments in [["status"].as_slice(), &["identity"], &["diagnose"]] {
-        let ended = ask(&host, arguments);
+        let ended = ask(&host, arguments).await;
         let said = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(4), "{arguments:?}: {said}");
         assert!(said.contains("unknown: run as root"), "{said}");
     }
-    assert_eq!(ask(&host, &["uninstall"]).status.code(), Some(2));
+    assert_eq!(ask(&host, &["uninstall"]).await.status.code(), Some(2));
     open_again(&host);
 }
