@@ -114,8 +114,8 @@ fn refused(error: &SettingsError, command: &Command) -> ExitCode {
             if error.is_forbidden()
                 && matches!(command, Command::Status(_) | Command::Identity | Command::Diagnose(_)) =>
         {
-            output::complain(&format!("unknown: {} ({error})", output::RUN_AS_ROOT));
-            ExitCode::from(output::UNKNOWN)
+            output::complain(&format!("unknown: {} ({error})", privileges::RUN_AS_ROOT));
+            ExitCode::from(privileges::EXIT_UNKNOWN)
         }
         error => wrong(error),
     }

@@ -4,11 +4,6 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// Exit status of a command whose answer this user may not know; init scripts have the same for an unknown status.
-pub const UNKNOWN: u8 = 4;
-/// What to do about it.
-pub const RUN_AS_ROOT: &str = if cfg!(windows) { "run as administrator" } else { "run as root" };
-
 /// Prints a line of the command's answer.
 pub fn line(text: &str) {
     // Nobody is left to tell if standard output is closed.

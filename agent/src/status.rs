@@ -11,7 +11,7 @@ use crate::{
     clock,
     config::Config,
     identity::{IdentityError, Store},
-    output,
+    output, privileges,
     runtimes::{self, AgentFile},
     secret::Token,
 };
@@ -41,7 +41,7 @@ pub struct Standing {
     pub credential_expires_at: Option<Timestamp>,
 }
 
-/// Prints the standing; 0 when connected, [`output::UNKNOWN`] when this user may not know, else 1.
+/// Prints the standing; 0 when connected, [`privileges::EXIT_UNKNOWN`] when this user may not know, else 1.
 pub fn run(config: &Config, options: Options) -> ExitCode {
     let store = Store::new(&config.state_dir);
     let (standing, unreadable) = examine(config, &store, clock::now());
@@ -53,23 +53,23 @@ pub fn run(config: &Config, options: Options) -> ExitCode {
         }
     }
     if let Some(error) = unreadable {
-        output::complain(&format!("{error} ({})", output::RUN_AS_ROOT));
+        output::complain(&format!("{error} ({})", privileges::RUN_AS_ROOT));
     }
     match standing.connected {
         Some(true) => ExitCode::SUCCESS,
         Some(false) => ExitCode::FAILURE,
-        None => ExitCode::from(output::UNKNOWN),
+        None => ExitCode::from(privileges::EXIT_UNKNOWN),
     }
 }
 
-/// Prints the agent's id, as the identity has it; 0 when the host has a credential, [`output::UNKNOWN`] when this user
+/// Prints the agent's id, as the identity has it; 0 when the host has a credential, [`privileges::EXIT_UNKNOWN`] when this user
 /// may not know, else 1.
 pub fn identity(config: &Config) -> ExitCode {
     let bearer = match Store::new(&config.state_dir).load() {
         Ok(identity) => identity.and_then(|identity| identity.bearer().map(Token::agent)),
         Err(error) if error.is_forbidden() => {
-            output::complain(&format!("unknown: {} ({error})", output::RUN_AS_ROOT));
-            return ExitCode::from(output::UNKNOWN);
+            output::complain(&format!("unknown: {} ({error})", privileges::RUN_AS_ROOT));
+            return ExitCode::from(privileges::EXIT_UNKNOWN);
         }
         Err(error) => {
             output::complain(&error.to_string());
@@ -129,7 +129,7 @@ fn standing(
 impl Standing {
     /// For people; `hidden` says that this user may not see the identity.
     fn lines(&self, hidden: bool) -> [String; 6] {
-        let unknown = format!("unknown: {}", output::RUN_AS_ROOT);
+        let unknown = format!("unknown: {}", privileges::RUN_AS_ROOT);
         let yes = |is: Option<bool>| match is {
             Some(is) => if is { "yes" } else { "no" }.to_owned(),
             None => unknown.clone(),

@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use serde::{Serialize, Serializer};
 
-use crate::output;
+use crate::privileges;
 
 /// How a probe went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -54,7 +54,7 @@ impl Finding {
         if self.problem.is_none() {
             self.verdict = Verdict::Unknown;
             self.problem = Some(why.to_string());
-            self.advice = Some(output::RUN_AS_ROOT.to_owned());
+            self.advice = Some(privileges::RUN_AS_ROOT.to_owned());
         }
         self
     }

@@ -22,7 +22,7 @@ pub use self::finding::{Finding, Verdict};
 use crate::{
     client::{Client, install_provider},
     config::Config,
-    output,
+    output, privileges,
     timing::Timing,
 };
 
@@ -46,7 +46,7 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-/// Examines, prints, and answers 0 when all is well, [`output::UNKNOWN`] when no more is wrong than that this user may
+/// Examines, prints, and answers 0 when all is well, [`privileges::EXIT_UNKNOWN`] when no more is wrong than that this user may
 /// not see everything, else 1.
 pub async fn run(config: &Config, options: Options) -> ExitCode {
     let report = examine(config, options).await;
@@ -59,7 +59,7 @@ pub async fn run(config: &Config, options: Options) -> ExitCode {
     }
     match report.worst() {
         Some(Verdict::Problem) => ExitCode::FAILURE,
-        Some(_) => ExitCode::from(output::UNKNOWN),
+        Some(_) => ExitCode::from(privileges::EXIT_UNKNOWN),
         None => ExitCode::SUCCESS,
     }
 }
