@@ -181,7 +181,8 @@ fn reap() {
     }
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod tests {
     use std::{path::Path, time::Instant};
 

@@ -3,7 +3,8 @@
 
 #[cfg(test)]
 mod diagnose;
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod hidden;
 #[cfg(test)]
 mod host;
