@@ -6,7 +6,7 @@
 //! stands. They stand on [`client`] (the API, with a typed answer to each
 //! request), [`identity`] (who this installation is, on the disk), [`host`] and [`facts`] (what is told of
 //! the host), [`runtimes`] (the folder where pipeline runtimes and the agent meet), [`plain_file`] (files that
-//! others may have put there), [`authorities`] (files of certificates), [`subprocess`] (programs that are asked something)
+//! others may have put there), [`authorities`] (files of certificates), [`subprocess`] (queries of other programs)
 //! and [`systemd`].
 //!
 //! What every part needs stands in one place each: settings in [`config`], waiting times in [`timing`], the

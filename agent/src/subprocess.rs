@@ -1,5 +1,5 @@
-//! Other programs that the agent asks something: bounded in time and output, and killed with all that they started when
-//! they do not answer.
+//! Queries of other programs, such as for their version: bounded in time and output. A program that does not answer is
+//! killed with the processes that it started.
 //!
 //! As process 1 of a container the agent also becomes the parent of every process whose own parent has ended, and
 //! collects those that end, see [`reap_orphans`].
@@ -24,12 +24,12 @@ const MAX_ANSWER: u64 = 64 * 1_024;
 /// How long a killed program is waited for.
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Programs under way. Their exit statuses are collected by those who asked them.
-static ASKED: AtomicUsize = AtomicUsize::new(0);
+/// Queries whose program may still run. Its exit status belongs to the query.
+static QUERIES_IN_PROGRESS: AtomicUsize = AtomicUsize::new(0);
 
-/// What a program answered.
+/// What a program wrote, and how it ended.
 #[derive(Debug)]
-pub struct Said {
+pub struct Output {
     /// Whether it ended with exit status 0.
     pub success: bool,
     /// Its standard output, at most 64 KiB.
@@ -42,23 +42,23 @@ pub struct Said {
 ///
 /// # Errors
 /// `TimedOut` when it or a process that it started kept an output open for longer than `limit`.
-pub async fn ask(program: &str, arguments: &[&str], limit: Duration) -> io::Result<Said> {
+pub async fn query(program: &str, arguments: &[&str], limit: Duration) -> io::Result<Output> {
     let mut command = Command::new(program);
     command.args(arguments).env_remove(TOKEN_VARIABLE).kill_on_drop(true);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     #[cfg(unix)]
     command.process_group(0);
-    let _asked = Asked::new();
+    let _in_progress = QueryGuard::new();
     let mut child = command.spawn()?;
-    let mut family = Family { leader: child.id() };
+    let mut group = ProcessGroup { leader: child.id() };
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let answer = async { tokio::join!(collect(stdout), collect(stderr), child.wait()) };
     if let Ok((stdout, stderr, status)) = timeout(limit, answer).await {
-        family.leader = None;
-        return Ok(Said { success: status?.success(), stdout, stderr });
+        group.leader = None;
+        return Ok(Output { success: status?.success(), stdout, stderr });
     }
-    drop(family);
-    forget(child).await;
+    drop(group);
+    reap_killed(child).await;
     Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))
 }
 
@@ -71,42 +71,42 @@ async fn collect(output: Option<impl AsyncRead + Unpin>) -> Vec<u8> {
     bytes
 }
 
-async fn forget(mut child: Child) {
+async fn reap_killed(mut child: Child) {
     let _ = timeout(KILL_TIMEOUT, child.wait()).await;
 }
 
-/// Counts as a program under way.
-struct Asked;
+/// Counts a query in progress until it is dropped.
+struct QueryGuard;
 
-impl Asked {
+impl QueryGuard {
     fn new() -> Self {
-        ASKED.fetch_add(1, Ordering::Relaxed);
+        QUERIES_IN_PROGRESS.fetch_add(1, Ordering::Relaxed);
         Self
     }
 }
 
-impl Drop for Asked {
+impl Drop for QueryGuard {
     fn drop(&mut self) {
-        ASKED.fetch_sub(1, Ordering::Relaxed);
+        QUERIES_IN_PROGRESS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A program and the processes that it started, killed when this is dropped with a leader.
-struct Family {
+/// The process group of a program, killed when this is dropped while it has a leader.
+struct ProcessGroup {
     leader: Option<u32>,
 }
 
-impl Drop for Family {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(leader) = self.leader {
-            kill(leader);
+            kill_group(leader);
         }
     }
 }
 
 /// The program leads a process group of its own, which its number goes on to name until the last member has ended.
 #[cfg(unix)]
-fn kill(leader: u32) {
+fn kill_group(leader: u32) {
     use nix::{
         sys::signal::{Signal, killpg},
         unistd::Pid,
@@ -119,7 +119,7 @@ fn kill(leader: u32) {
 }
 
 #[cfg(windows)]
-fn kill(leader: u32) {
+fn kill_group(leader: u32) {
     let mut command = std::process::Command::new("taskkill.exe");
     command.args(["/F", "/T", "/PID", &leader.to_string()]);
     let _ = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
@@ -134,7 +134,7 @@ pub async fn reap_orphans() {
         time::interval,
     };
 
-    /// Processes that end while a program is under way wait for this long.
+    /// Processes that end during a query are collected after this long.
     const REAP_INTERVAL: Duration = Duration::from_secs(5);
 
     if let (true, Ok(mut ended)) = (inherits_orphans(), signal(SignalKind::child())) {
@@ -165,7 +165,7 @@ fn inherits_orphans() -> bool {
     subreaper || std::process::id() == 1
 }
 
-/// Never while a program is under way: its exit status would be taken from whoever waits for it.
+/// Does nothing during a query, which would lose its program's exit status.
 #[cfg(unix)]
 fn reap() {
     use nix::{
@@ -173,7 +173,7 @@ fn reap() {
         unistd::Pid,
     };
 
-    while ASKED.load(Ordering::Relaxed) == 0 {
+    while QUERIES_IN_PROGRESS.load(Ordering::Relaxed) == 0 {
         match waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
             Ok(status) if status.pid().is_some() => {}
             _ => return,
@@ -190,8 +190,8 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(30);
 
-    async fn shell(script: &str, limit: Duration) -> io::Result<Said> {
-        ask("sh", &["-c", script], limit).await
+    async fn shell(script: &str, limit: Duration) -> io::Result<Output> {
+        query("sh", &["-c", script], limit).await
     }
 
     /// Whether the process whose number is in the file has ended.
@@ -217,7 +217,7 @@ mod tests {
             (&b"out\n"[..], &b"err\n"[..], false)
         );
         assert_eq!(
-            ask("planasonix-no-such-program", &[], LIMIT).await.unwrap_err().kind(),
+            query("planasonix-no-such-program", &[], LIMIT).await.unwrap_err().kind(),
             io::ErrorKind::NotFound
         );
     }

@@ -74,7 +74,7 @@ async fn ask(manager: &Manager) -> Finding {
     let mut finding = Finding::new("service");
     finding.fact("manager", manager.name);
     let Some((program, arguments)) = manager.question.split_first() else { return finding };
-    let said = match subprocess::ask(program, arguments, PATIENCE).await {
+    let said = match subprocess::query(program, arguments, PATIENCE).await {
         Ok(answer) => String::from_utf8_lossy(&answer.stdout).into_owned(),
         Err(error) if error.kind() == ErrorKind::TimedOut => {
             return finding.with_problem(format!("{program} does not answer"), manager.advice);

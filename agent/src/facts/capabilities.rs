@@ -65,7 +65,7 @@ pub async fn capabilities() -> Vec<String> {
 }
 
 async fn ask(program: &'static Program, patience: Duration) -> Option<String> {
-    let answer = subprocess::ask(program.command, program.arguments, patience).await.ok()?;
+    let answer = subprocess::query(program.command, program.arguments, patience).await.ok()?;
     let said = [answer.stdout, answer.stderr].concat();
     answer.success.then(|| word(program, &String::from_utf8_lossy(&said))).flatten()
 }
