@@ -1,6 +1,6 @@
 //! The commands, and what each of them starts.
 
-use std::{error::Error, fmt::Display, io, path::PathBuf, process::ExitCode};
+use std::{fmt::Display, io, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 use tokio::runtime;
@@ -10,10 +10,12 @@ use tokio_util::sync::CancellationToken;
 use crate::service;
 use crate::{
     client,
-    config::{Config, Options, TokenArgs},
+    config::{Config, ConfigError, Options, TokenArgs},
     diagnose,
     enroll::{self, EnrollError},
-    output, privileges, run, signals, status, telemetry, uninstall,
+    output, privileges,
+    run::{self, RunError},
+    signals, status, telemetry, uninstall,
 };
 
 /// Wrong usage, as shells and service managers know it.
@@ -38,11 +40,13 @@ enum Command {
     Run(TokenArgs),
     /// Enroll this host, unless it is enrolled.
     Enroll(TokenArgs),
-    /// Tell how the agent of this host stands; exits 0 when it is connected, else 1.
+    /// Tell how the agent of this host stands; exits 0 when it is connected, 4 when only root may know, else 1.
     Status(status::Options),
-    /// Print the id of this host's agent, for scripts; exits 0 when the host is enrolled, else 1.
+    /// Print the id of this host's agent, for scripts; exits 0 when the host is enrolled, 4 when only root may know,
+    /// else 1.
     Identity,
-    /// Examine the way to the control plane step by step, for support; exits 0 when all is well, else 1.
+    /// Examine the way to the control plane step by step, for support; exits 0 when all is well, 4 when only root may
+    /// know, else 1.
     Diagnose(diagnose::Options),
     /// Remove the agent's identity from this host. Service and program go with the installer's script.
     Uninstall(uninstall::Options),
@@ -87,7 +91,7 @@ fn start(cli: Cli) -> ExitCode {
         Ok(config) => config,
         #[cfg(windows)]
         Err(error) if matches!(cli.command, Command::Service(_)) => return service::refuse(&error),
-        Err(error) => return wrong(&error),
+        Err(error) => return refused(&error, &cli.command),
     };
     if let Err(code) = give_up_root(&config, &cli.command) {
         return code;
@@ -103,8 +107,31 @@ fn start(cli: Cli) -> ExitCode {
     }
 }
 
+/// Settings that cannot be used. What an agent's settings say may be hidden from whoever only asks how it stands.
+fn refused(error: &SettingsError, command: &Command) -> ExitCode {
+    match error {
+        SettingsError::Config(error)
+            if error.is_forbidden()
+                && matches!(command, Command::Status(_) | Command::Identity | Command::Diagnose(_)) =>
+        {
+            output::complain(&format!("unknown: {} ({error})", privileges::RUN_AS_ROOT));
+            ExitCode::from(privileges::EXIT_UNKNOWN)
+        }
+        error => wrong(error),
+    }
+}
+
+/// Why nothing can be begun.
+#[derive(Debug, thiserror::Error)]
+enum SettingsError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Log(#[from] telemetry::Error),
+}
+
 /// The settings, with the log that they want begun.
-fn settle(cli: &Cli) -> Result<Config, Box<dyn Error>> {
+fn settle(cli: &Cli) -> Result<Config, SettingsError> {
     let config = Config::load(&cli.options)?;
     telemetry::init(&config.log, cli.command.log_file(&config).as_deref())?;
     Ok(config)
@@ -127,9 +154,11 @@ async fn dispatch(mut config: Config, command: Command) -> ExitCode {
         Command::Run(args) => {
             config.tokens = args.or(config.tokens);
             match stop_on_signal() {
-                Ok(stop) => {
-                    run::run(config, stop).await.map_or_else(|error| wrong(&error), |()| ExitCode::SUCCESS)
-                }
+                Ok(stop) => match run::run(config, stop).await {
+                    Ok(()) => ExitCode::SUCCESS,
+                    Err(RunError::Config(error)) => wrong(&error),
+                    Err(error) => failed(&error),
+                },
                 Err(error) => failed(&error),
             }
         }

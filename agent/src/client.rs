@@ -4,17 +4,19 @@
 //! is no success (silence, a proxy's error page, an answer cut short) is a reason to try again.
 
 mod answer;
+mod renewal;
 mod tls;
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use planasonix_wire::{
     enroll::{Enroll, Enrolled, RotatedCredential},
     heartbeat::{Heartbeat, HeartbeatAck},
 };
-use reqwest::{Method, NoProxy, Proxy, RequestBuilder, Url, header, redirect};
+use reqwest::{Method, NoProxy, Proxy, RequestBuilder, Url, header};
 use serde::{Serialize, de::IgnoredAny};
 
+use self::renewal::RenewingClient;
 pub use self::{
     answer::{Answer, Outcome, Refusal, Remedy, Retry},
     tls::install_provider,
@@ -25,13 +27,10 @@ use crate::{
     timing::Timing,
 };
 
-const USER_AGENT: &str = concat!("planasonix-agent/", env!("CARGO_PKG_VERSION"));
-
 /// Speaks with one control plane. Clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
-    base: String,
+    http: Arc<RenewingClient>,
     second: Duration,
 }
 
@@ -39,55 +38,58 @@ impl Client {
     /// A client for the control plane that the settings name, by the way out that they name.
     pub fn new(config: &Config, timing: &Timing) -> Result<Self, ConfigError> {
         install_provider();
-        let host = config.api_host()?;
-        warn_if_open(host);
-        let builder = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            // A redirect would carry the credential to somebody else.
-            .redirect(redirect::Policy::none())
-            .connect_timeout(timing.connect)
-            .timeout(timing.request);
-        let builder = tls::trust(builder, host, config.ca_file.as_deref())?;
-        let http = proxied(builder, host, &config.proxies)?.build().map_err(|error| ConfigError::Value {
-            name: "PLANASONIX_CA_FILE",
-            issue: format!("{} (is the package ca-certificates installed?)", answer::causes(&error)),
-        })?;
-        Ok(Self { http, base: host.as_str().trim_end_matches('/').to_owned(), second: timing.second })
+        warn_if_open(config.api_host()?);
+        Ok(Self { http: Arc::new(RenewingClient::new(config, timing)?), second: timing.second })
+    }
+
+    /// Speaks from now on with the control plane that these settings name, by their way out and with their authorities.
+    /// If they cannot be used, those before remain in force.
+    pub fn reconfigure(&self, config: &Config) -> Result<(), ConfigError> {
+        self.http.reconfigure(config)?;
+        config.api_host().map(warn_if_open)
     }
 
     /// Trades an enrollment token for a credential. The same `key` makes a repetition of a lost answer safe.
     pub async fn enroll(&self, token: &Token, key: &str, about: &Enroll) -> Answer<Enrolled> {
         let request = self.post("/api/agents/enroll", token).header("Idempotency-Key", key);
-        answer::data(with_body(request, about), self.second).await
+        self.noted(answer::data(with_body(request, about), self.second).await)
     }
 
     /// Sends one beat of the credential's agent.
     pub async fn heartbeat(&self, credential: &Token, beat: &Heartbeat) -> Answer<HeartbeatAck> {
         let path = format!("/api/agents/{}/heartbeat", credential.agent());
-        answer::data(with_body(self.post(&path, credential), beat), self.second).await
+        self.noted(answer::data(with_body(self.post(&path, credential), beat), self.second).await)
     }
 
     /// Asks for a new credential; the current one stays good until the new one is used.
     pub async fn rotate(&self, credential: &Token) -> Answer<RotatedCredential> {
         let path = format!("/api/agents/{}/credential", credential.agent());
-        answer::data(self.post(&path, credential), self.second).await
+        self.noted(answer::data(self.post(&path, credential), self.second).await)
     }
 
     /// Takes leave: the agent counts as disconnected at once.
     pub async fn disconnect(&self, credential: &Token) -> Answer<()> {
         let path = format!("/api/agents/{}/disconnect", credential.agent());
-        answer::nothing(self.post(&path, credential), self.second).await
+        self.noted(answer::nothing(self.post(&path, credential), self.second).await)
     }
 
     /// Asks whether the control plane is ready; needs no credential.
     pub async fn ready(&self) -> Answer<IgnoredAny> {
-        answer::data(self.http.get(format!("{}/readyz", self.base)), self.second).await
+        let (http, base) = self.http.current();
+        self.noted(answer::data(http.get(format!("{base}/readyz")), self.second).await)
     }
 
     /// Deletes the agent's own record; its credentials are dead afterwards.
     pub async fn deregister(&self, credential: &Token) -> Answer<()> {
         let path = format!("/api/agents/{}", credential.agent());
-        answer::nothing(self.request(Method::DELETE, &path, credential), self.second).await
+        self.noted(answer::nothing(self.request(Method::DELETE, &path, credential), self.second).await)
+    }
+
+    fn noted<T>(&self, answer: Answer<T>) -> Answer<T> {
+        if answer.no_connection {
+            self.http.connecting_failed();
+        }
+        answer
     }
 
     fn post(&self, path: &str, bearer: &Token) -> RequestBuilder {
@@ -95,7 +97,8 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str, bearer: &Token) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.base)).bearer_auth(bearer.expose())
+        let (http, base) = self.http.current();
+        http.request(method, format!("{base}{path}")).bearer_auth(bearer.expose())
     }
 }
 

@@ -56,6 +56,13 @@ pub enum ConfigError {
     },
 }
 
+impl ConfigError {
+    /// Whether another user, such as root, could go on.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Unreadable { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// The flags that every command takes.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Options {
@@ -74,6 +81,9 @@ pub struct Options {
     /// Where the agent keeps its identity.
     #[arg(long, global = true, env = "PLANASONIX_STATE_DIR", value_name = "DIR", value_parser = path())]
     pub state_dir: Option<PathBuf>,
+    /// Where this host's jobs keep their data: the free space of its volume is reported [default: the state folder].
+    #[arg(long, global = true, env = "PLANASONIX_DATA_DIR", value_name = "DIR", value_parser = path())]
+    pub data_dir: Option<PathBuf>,
     /// Where the agent and the pipeline runtimes of this host meet.
     #[arg(long, global = true, env = "PLANASONIX_RUNTIME_DIR", value_name = "DIR", value_parser = path())]
     pub runtime_dir: Option<PathBuf>,
@@ -100,6 +110,8 @@ pub struct Config {
     pub proxies: Proxies,
     /// Where the identity is kept.
     pub state_dir: PathBuf,
+    /// A folder on the volume whose free space is reported.
+    pub data_dir: PathBuf,
     /// Where the agent and the pipeline runtimes meet.
     pub runtime_dir: PathBuf,
     /// What to log.
@@ -110,6 +122,8 @@ pub struct Config {
     pub tokens: TokenSource,
     /// Keys of the configuration file that mean nothing here: probably mistyped.
     pub unknown_keys: Vec<String>,
+    /// The flags, from which all this can be read again.
+    flags: Options,
 }
 
 impl Config {
@@ -119,6 +133,17 @@ impl Config {
         let path = given.clone().unwrap_or_else(|| places::config_file(variable));
         let lines = Lines::read(&path, given.is_some())?;
         Self::resolve(options, path, &lines, variable)
+    }
+
+    /// Reads the configuration file again. Flags and environment are what they were when the process started.
+    pub fn reload(&self) -> Result<Self, ConfigError> {
+        Self::load(&self.flags)
+    }
+
+    /// The same settings, holding no secret but a proxy's password.
+    #[must_use]
+    pub fn without_token(&self) -> Self {
+        Self { tokens: TokenSource::None, ..self.clone() }
     }
 
     /// What holds when nothing is set: for whoever has to say somewhere that the settings cannot be used.
@@ -144,17 +169,20 @@ impl Config {
         let agent_id = text(&options.agent_id, "PLANASONIX_AGENT_ID");
         let state_dir = path(&options.state_dir, "PLANASONIX_STATE_DIR");
         let runtime_dir = path(&options.runtime_dir, "PLANASONIX_RUNTIME_DIR");
+        let state_dir = state_dir.unwrap_or_else(|| places::state_dir(variable));
         Ok(Self {
             api_host: api_host.as_deref().map(host).transpose()?,
             agent_id: agent_id.as_deref().map(agent).transpose()?,
             ca_file: path(&options.ca_file, "PLANASONIX_CA_FILE"),
             proxies: Proxies::resolve(variable, lines)?,
-            state_dir: state_dir.unwrap_or_else(|| places::state_dir(variable)),
+            data_dir: path(&options.data_dir, "PLANASONIX_DATA_DIR").unwrap_or_else(|| state_dir.clone()),
+            state_dir,
             runtime_dir: runtime_dir.unwrap_or_else(|| places::runtime_dir(variable)),
             log: text(&options.log, "PLANASONIX_LOG").unwrap_or_else(|| "info".to_owned()),
             log_file: path(&options.log_file, "PLANASONIX_LOG_FILE"),
             tokens: variable(TOKEN_VARIABLE).map_or(TokenSource::None, TokenSource::given),
             unknown_keys: lines.unknown(),
+            flags: options.clone(),
             file,
         })
     }

@@ -30,15 +30,19 @@ pub enum Redeemed {
     Refused(Refusal),
     /// Nobody knows: the same again later, which is safe.
     Retry(Retry),
+    /// The disk does not take a credential, so none was asked for, and the token is as good as before.
+    Unwritable(IdentityError),
 }
 
 /// Trades an enrollment token for a credential. Before it asks, the key is on the disk by which the same
-/// can be asked again, so a lost answer costs no token, whichever of the two sides dies meanwhile.
+/// can be asked again, so a lost answer costs no token, whichever of the two sides dies meanwhile. It asks only if the
+/// disk also takes the answer.
 pub async fn redeem(client: &Client, store: &Store, host: &Host, token: &Token) -> Redeemed {
     let digest = token.digest();
-    let (key, about) = match store.update(|identity| begin(identity, &digest)) {
+    let begun = store.update(|identity| begin(identity, &digest));
+    let (key, about) = match begun.and_then(|identity| store.prove_writable().map(|()| identity)) {
         Ok(identity) => (key_of(&identity), host.about(&identity.seed)),
-        Err(error) => return Redeemed::Retry(Retry::because(error.to_string())),
+        Err(error) => return Redeemed::Unwritable(error),
     };
     match client.enroll(token, &key, &about).await.outcome {
         Outcome::Accepted(enrolled) => settle(store, enrolled, &digest),

@@ -28,7 +28,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// The host, and the disk that holds (or would hold) `disk`. What it can run is not known yet.
+    /// The host, and the volume that holds (or would hold) the folder `disk`. What it can run is not known yet.
     pub fn new(disk: &Path) -> Self {
         Self { gauge: Mutex::new(Gauge::new(disk)), capabilities: RwLock::new(None) }
     }
@@ -64,9 +64,10 @@ impl Host {
             instance_id: Patch::Set(facts::instance_id(seed)),
             cpu_percent: known(load.cpu_percent),
             memory_percent: known(load.memory_percent),
-            disk_free_gb: known(load.disk_free_gb),
-            active_jobs: Patch::Set(runtimes.active_jobs),
-            queue_depth: Patch::Set(runtimes.queue_depth),
+            disk_free_gb: load.disk_free_gb,
+            // A sum that is not known must not stay what it was.
+            active_jobs: runtimes.active_jobs.map_or(Patch::Clear, Patch::Set),
+            queue_depth: runtimes.queue_depth.map_or(Patch::Clear, Patch::Set),
             last_error: runtimes.last_error.map_or(Patch::Clear, Patch::Set),
             sent_at: Patch::Set(now.fixed_offset()),
         }

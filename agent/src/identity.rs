@@ -1,11 +1,15 @@
 //! Who this installation is, and which credentials speak for it. A [`Store`] keeps it on the disk.
 
+mod running;
 mod store;
 
 use planasonix_wire::{AgentId, json::Timestamp};
 use serde::{Deserialize, Serialize};
 
-pub use self::store::{IdentityError, Stamp, Store};
+pub use self::{
+    running::{AlreadyRunning, RunLock},
+    store::{IdentityError, Stamp, Store},
+};
 use crate::{entropy, secret::Token};
 
 /// What is kept.

@@ -6,13 +6,15 @@
 //! stands. They stand on [`client`] (the API, with a typed answer to each
 //! request), [`identity`] (who this installation is, on the disk), [`host`] and [`facts`] (what is told of
 //! the host), [`runtimes`] (the folder where pipeline runtimes and the agent meet), [`plain_file`] (files that
-//! others may have put there) and [`systemd`].
+//! others may have put there), [`authorities`] (files of certificates), [`subprocess`] (queries of other programs)
+//! and [`systemd`].
 //!
 //! What every part needs stands in one place each: settings in [`config`], waiting times in [`timing`], the
 //! clock in [`clock`], chance in [`entropy`], secrets in [`secret`], printing in [`output`], the log in
-//! [`telemetry`], signals in [`signals`]. [`core_dumps`] and [`privileges`] limit what a crash and a command of root can
+//! [`telemetry`], signals in [`signals`], encodings in [`text`]. [`core_dumps`] and [`privileges`] limit what a crash and a command of root can
 //! expose.
 
+pub mod authorities;
 pub mod cli;
 pub mod client;
 pub mod clock;
@@ -34,8 +36,10 @@ pub mod secret;
 pub mod service;
 pub mod signals;
 pub mod status;
+pub mod subprocess;
 pub mod systemd;
 pub mod telemetry;
+pub mod text;
 pub mod timing;
 pub mod uninstall;
 

@@ -10,6 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// Exit status of a command whose answer this user may not know; init scripts have the same for an unknown status.
+pub const EXIT_UNKNOWN: u8 = 4;
+/// What to do about it.
+pub const RUN_AS_ROOT: &str = if cfg!(windows) { "run as administrator" } else { "run as root" };
+
 /// Why a command of root does not go on.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {reason}", path.display())]

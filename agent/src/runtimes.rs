@@ -7,8 +7,9 @@
 //! ```
 //!
 //! It writes the file afresh at least every five minutes, under another name first and then renamed. The
-//! agent reports the sums, and the first error by name. In return it keeps `agent.json` there, see
-//! [`AgentFile`]: a runtime takes new work only while `accepts_work` is true.
+//! agent reports the sums, and the first error by name. What it cannot read is such an error, and a sum that lacks
+//! something is unknown, not smaller. In return it keeps `agent.json` there, see [`AgentFile`]: a runtime takes new work
+//! only while `accepts_work` is true.
 //!
 //! All of them write to the folder, so what lies there is read as [`plain_file`] does, and what one of them can cost
 //! the agent is bounded: entries looked at, files read, bytes of each, lines logged.
@@ -26,7 +27,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use planasonix_wire::{AgentId, json::Timestamp};
 use serde::{Deserialize, Serialize};
 
-use self::status_files::{Status, name_of, read_status, shown, status_files};
+use self::status_files::{Status, read_status, shown, status_files};
 use crate::plain_file;
 
 const AGENT_FILE: &str = "agent.json";
@@ -38,14 +39,21 @@ const WARN_INTERVAL: Duration = Duration::from_hours(1);
 const MOST_CHARS: usize = 2_000;
 
 /// What all runtimes of this host say together.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Totals {
-    /// Jobs that run.
-    pub active_jobs: i64,
-    /// Jobs that wait.
-    pub queue_depth: i64,
-    /// The first complaint, after the name of the runtime that has it.
+    /// Jobs that run; none where what one runtime says cannot be read.
+    pub active_jobs: Option<i64>,
+    /// Jobs that wait; none where what one runtime says cannot be read.
+    pub queue_depth: Option<i64>,
+    /// The first complaint, after the name of the runtime that has it or whose status cannot be read.
     pub last_error: Option<String>,
+}
+
+impl Default for Totals {
+    /// Of a host without runtimes.
+    fn default() -> Self {
+        Self { active_jobs: Some(0), queue_depth: Some(0), last_error: None }
+    }
 }
 
 /// What the agent says to the runtimes: the file `agent.json`.
@@ -83,27 +91,28 @@ impl Folder {
         Self { path: path.to_owned(), warned: None, unwritable: false }
     }
 
-    /// Reads what the runtimes say; `now` is this host's time. Bad files, and those beyond the limits, are left out,
-    /// which is logged once an hour at most.
+    /// Reads what the runtimes say; `now` is this host's time. What is wrong with files is also logged, once an hour at
+    /// most.
     pub fn totals(&mut self, now: SystemTime) -> Totals {
         let mut totals = Totals::default();
-        let found = status_files(&self.path).unwrap_or_default();
-        let mut left_out = found.more;
-        let mut example = None;
-        for path in &found.paths {
-            match read_status(path, now) {
-                Ok(Some(status)) => add(&mut totals, &name_of(path), status),
-                Ok(None) => {}
-                Err(why) => {
-                    left_out += 1;
-                    example.get_or_insert_with(|| (shown(path), why));
-                }
+        let statuses = match statuses(&self.path, now) {
+            // No runtime has ever been here.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => vec![(shown(&self.path), Err(error.to_string()))],
+            Ok(statuses) => statuses,
+        };
+        let mut complaints = 0;
+        for (name, status) in statuses {
+            complaints += status.as_ref().map_or(1, |status| status.wrong.len());
+            match status {
+                Ok(status) => totals.add(&name, status),
+                Err(why) => totals.unknown(&name, &why),
             }
         }
-        if (left_out > 0 || found.crowded) && self.may_warn(now) {
-            let (file, why) = example.unwrap_or_default();
-            let (folder, crowded) = (self.path.display(), found.crowded);
-            tracing::warn!(%folder, left_out, crowded, file, why, "status files of runtimes are left out");
+        if complaints > 0 && self.may_warn(now) {
+            let (folder, last_error) =
+                (self.path.display(), totals.last_error.as_deref().unwrap_or_default());
+            tracing::warn!(%folder, complaints, last_error, "status files of runtimes cannot be read");
         }
         totals
     }
@@ -134,12 +143,41 @@ impl Folder {
 
 /// What the agent last said in `folder`.
 pub fn read_agent_file(folder: &Path) -> Option<AgentFile> {
-    serde_json::from_slice(&plain_file::read(&folder.join(AGENT_FILE)).ok()?.bytes).ok()
+    try_read_agent_file(folder).ok()
 }
 
-/// The names of the runtimes whose status in `folder` is read, sorted.
-pub fn reporting(folder: &Path) -> io::Result<Vec<String>> {
-    Ok(status_files(folder)?.paths.iter().map(|path| name_of(path)).collect())
+/// What the agent last said in `folder`; `PermissionDenied` says that this user may not know.
+pub fn try_read_agent_file(folder: &Path) -> io::Result<AgentFile> {
+    Ok(serde_json::from_slice(&plain_file::read(&folder.join(AGENT_FILE))?.bytes)?)
+}
+
+/// What a runtime is said to do, or what is wrong with what it says.
+pub type Described = Result<String, String>;
+
+/// What each runtime in `folder` that is not gone says, by name. Root also sees which files the agent, as the folder's
+/// owner, may not read.
+pub fn described(folder: &Path, now: SystemTime) -> io::Result<Vec<(String, Described)>> {
+    let line = |status: Status| match status {
+        Status { active_jobs: Some(active), queue_depth: Some(queued), wrong, .. } if wrong.is_empty() => {
+            Ok(format!("{active} jobs run, {queued} wait"))
+        }
+        status => Err(status.wrong.join("; ")),
+    };
+    Ok(statuses(folder, now)?.into_iter().map(|(name, status)| (name, status.and_then(line))).collect())
+}
+
+/// The status of each runtime by name. Whatever keeps one from being seen stands there as an error.
+fn statuses(folder: &Path, now: SystemTime) -> io::Result<Vec<(String, Result<Status, String>)>> {
+    let found = status_files(folder)?;
+    let read = |path: &PathBuf| Some((shown(path), read_status(path, folder, now).transpose()?));
+    let mut statuses: Vec<_> = found.paths.iter().filter_map(read).collect();
+    if found.more > 0 || found.crowded {
+        statuses.push((
+            shown(folder),
+            Err("the folder holds more files than are read: remove old ones".to_owned()),
+        ));
+    }
+    Ok(statuses)
 }
 
 /// Takes the agent's file out of `folder`, if it is there.
@@ -162,15 +200,30 @@ fn is_recent(said: DateTime<Utc>, now: DateTime<Utc>) -> bool {
     (now - said).abs() <= SILENCE
 }
 
-fn add(totals: &mut Totals, name: &str, status: Status) {
-    let sum = |total: i64, more: u32| (total + i64::from(more)).min(i64::from(i32::MAX));
-    totals.active_jobs = sum(totals.active_jobs, status.active_jobs);
-    totals.queue_depth = sum(totals.queue_depth, status.queue_depth);
-    let error = status.last_error.filter(|error| !error.trim().is_empty());
-    if let (None, Some(error)) = (&totals.last_error, error) {
-        // The API takes any character but this one.
-        let error = format!("{name}: {error}").replace('\0', " ");
-        totals.last_error = Some(error.chars().take(MOST_CHARS).collect());
+impl Totals {
+    fn add(&mut self, name: &str, status: Status) {
+        let sum = |total: Option<i64>, more: Option<u32>| {
+            Some((total? + i64::from(more?)).min(i64::from(i32::MAX)))
+        };
+        self.active_jobs = sum(self.active_jobs, status.active_jobs);
+        self.queue_depth = sum(self.queue_depth, status.queue_depth);
+        for error in status.last_error.iter().filter(|error| !error.trim().is_empty()).chain(&status.wrong) {
+            self.complain(name, error);
+        }
+    }
+
+    /// What this runtime does is not known.
+    fn unknown(&mut self, name: &str, why: &str) {
+        (self.active_jobs, self.queue_depth) = (None, None);
+        self.complain(name, &format!("its status cannot be read: {why}"));
+    }
+
+    fn complain(&mut self, name: &str, error: &str) {
+        if self.last_error.is_none() {
+            // The API takes any character but this one.
+            let error = format!("{name}: {error}").replace('\0', " ");
+            self.last_error = Some(error.chars().take(MOST_CHARS).collect());
+        }
     }
 }
 
@@ -189,112 +242,4 @@ fn write(folder: &Path, told: &AgentFile) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::clock;
-
-    fn folder_with(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            fs::write(folder.path().join(name), text).unwrap();
-        }
-        folder
-    }
-
-    #[test]
-    fn the_runtimes_figures_are_summed_and_the_first_error_by_name_wins() {
-        let folder = folder_with(&[
-            ("spark.status.json", r#"{"active_jobs": 2, "queue_depth": 1, "last_error": "later"}"#),
-            ("airflow.status.json", r#"{"active_jobs": 1, "last_error": "disk full"}"#),
-            ("broken.status.json", r#"{"active_jobs": -1}"#),
-            ("notes.json", r#"{"active_jobs": 100}"#),
-        ]);
-        let totals = Folder::new(folder.path()).totals(clock::file_time());
-        let last_error = Some("airflow: disk full".to_owned());
-        assert_eq!(totals, Totals { active_jobs: 3, queue_depth: 1, last_error });
-    }
-
-    #[test]
-    fn a_runtime_that_fell_silent_or_speaks_from_the_future_does_not_count() {
-        let folder = folder_with(&[("spark.status.json", r#"{"active_jobs": 2}"#)]);
-        let mut watched = Folder::new(folder.path());
-        let (now, minute) = (clock::file_time(), Duration::from_mins(1));
-        for counts in [now, now + minute * 4, now - minute * 4] {
-            assert_eq!(watched.totals(counts).active_jobs, 2);
-        }
-        for does_not in [now + minute * 6, now - minute * 6] {
-            assert_eq!(watched.totals(does_not), Totals::default());
-        }
-    }
-
-    #[test]
-    fn a_sum_stays_within_what_the_api_takes() {
-        let much = format!(r#"{{"active_jobs": {}}}"#, u32::MAX);
-        let folder = folder_with(&[("a.status.json", &much), ("b.status.json", &much)]);
-        let totals = Folder::new(folder.path()).totals(clock::file_time());
-        assert_eq!(totals.active_jobs, i64::from(i32::MAX));
-    }
-
-    #[test]
-    fn a_status_larger_than_64_kib_is_left_out() {
-        let large = format!(r#"{{"active_jobs": 1}}{}"#, " ".repeat(65_536));
-        let folder = folder_with(&[("large.status.json", &large)]);
-        assert_eq!(Folder::new(folder.path()).totals(clock::file_time()), Totals::default());
-    }
-
-    #[test]
-    fn odd_files_are_logged_once_an_hour_in_all() {
-        let (log, _guard) = crate::telemetry::tests::capture();
-        let folder = tempfile::tempdir().unwrap();
-        let mut watched = Folder::new(folder.path());
-        let now = clock::file_time();
-        for round in 0..120_u32 {
-            fs::write(folder.path().join(format!("{round}\n.status.json")), "odd").unwrap();
-            watched.totals(now + Duration::from_mins(1) * round);
-        }
-        let text = log.text();
-        assert_eq!(text.lines().count(), 2, "{text}");
-        assert!(text.contains("0\\\\n") || text.contains("0\\n"), "{text}");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_planted_link_or_pipe_is_passed_over_and_a_bad_file_not_repeated() {
-        /// A status, and what an agent says, in one.
-        const SECRET: &str = r#"{"active_jobs": 7, "status": "active", "accepts_work": true,
-            "connected": true, "updated_at": "2030-01-01T00:00:00Z"}"#;
-
-        let folder = folder_with(&[
-            ("secret", SECRET),
-            ("bad.status.json", r#"{"active_jobs": "plnx_agent_secret"}"#),
-        ]);
-        let path = |name| folder.path().join(name);
-        for (link, pipe) in [("x.status.json", "y.status.json"), (AGENT_FILE, "agent.pipe")] {
-            std::os::unix::fs::symlink(path("secret"), path(link)).unwrap();
-            nix::unistd::mkfifo(&path(pipe), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        }
-        assert_eq!(Folder::new(folder.path()).totals(clock::file_time()), Totals::default());
-        assert_eq!(read_agent_file(folder.path()), None);
-        fs::rename(path("agent.pipe"), path(AGENT_FILE)).unwrap();
-        assert_eq!(read_agent_file(folder.path()), None);
-        let why = read_status(&path("bad.status.json"), clock::file_time()).unwrap_err();
-        assert!(why.starts_with("not a status") && !why.contains("plnx"), "{why}");
-    }
-
-    #[test]
-    fn what_was_published_can_be_read() {
-        let folder = tempfile::tempdir().unwrap();
-        let told = AgentFile {
-            agent_id: None,
-            status: "starting".to_owned(),
-            accepts_work: false,
-            connected: false,
-            connected_until: None,
-            updated_at: clock::now().into(),
-        };
-        Folder::new(folder.path()).publish(&told);
-        let read = read_agent_file(folder.path()).unwrap();
-        assert_eq!((read.status, read.accepts_work), (told.status, false));
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing else is left behind");
-    }
-}
+mod tests;

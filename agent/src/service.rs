@@ -16,8 +16,10 @@ use windows_service::{
 };
 
 use crate::{
-    config::{Config, ConfigError},
-    output, run, telemetry,
+    config::Config,
+    output,
+    run::{self, RunError},
+    telemetry,
 };
 
 /// The name that the installer registers the service under.
@@ -96,9 +98,13 @@ fn controlled(config: Config) -> Result<(), Error> {
     tell(manager, ServiceState::Running, 0)?;
     let code = match until_stopped(config, &stop, manager) {
         Ok(Ok(())) => 0,
-        Ok(Err(error)) => {
+        Ok(Err(RunError::Config(error))) => {
             tracing::error!(%error, "the settings cannot be used");
             USAGE
+        }
+        Ok(Err(error)) => {
+            tracing::error!(%error, "the agent cannot run");
+            FAILED
         }
         Err(error) => {
             tracing::error!(%error, "the agent cannot run");
@@ -113,7 +119,7 @@ fn until_stopped(
     config: Config,
     stop: &CancellationToken,
     manager: ServiceStatusHandle,
-) -> io::Result<Result<(), ConfigError>> {
+) -> io::Result<Result<(), RunError>> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(async {
         let leave = async {

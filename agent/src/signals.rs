@@ -1,4 +1,4 @@
-//! The signals that end the agent.
+//! The signals that end the agent, and the one that has it read its settings again.
 
 use std::io;
 
@@ -32,5 +32,35 @@ pub fn stop() -> io::Result<impl Future<Output = ()>> {
                 _ = shutdown.recv() => {}
             }
         })
+    }
+}
+
+/// The wish that the settings be read again: SIGHUP. Windows has none.
+#[derive(Debug)]
+pub struct Reload {
+    #[cfg(unix)]
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Reload {
+    /// From now on SIGHUP does not end the process.
+    pub fn listen() -> io::Result<Self> {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+
+            Ok(Self { hangup: signal(SignalKind::hangup())? })
+        }
+        #[cfg(windows)]
+        Ok(Self {})
+    }
+
+    /// Waits for the next one.
+    pub async fn wanted(&mut self) {
+        #[cfg(unix)]
+        if self.hangup.recv().await.is_some() {
+            return;
+        }
+        std::future::pending::<()>().await;
     }
 }

@@ -1,6 +1,6 @@
 //! `planasonix-agent status`: how the agent of this host stands, by its own last word.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -11,7 +11,7 @@ use crate::{
     clock,
     config::Config,
     identity::{IdentityError, Store},
-    output,
+    output, privileges,
     runtimes::{self, AgentFile},
     secret::Token,
 };
@@ -29,39 +29,48 @@ pub struct Options {
 pub struct Standing {
     /// The agent that this host is; `null` before its enrollment.
     pub agent_id: Option<AgentId>,
-    /// The word of `agent.json`; `not_running` without a recent one.
+    /// The word of `agent.json`; `not_running` without a recent one, `unknown` where this user may not read it.
     pub status: String,
-    /// Whether its last beat was accepted.
-    pub connected: bool,
-    /// Whether pipelines may be started.
-    pub accepts_work: bool,
+    /// Whether its last beat was accepted; `null` when that is unknown.
+    pub connected: Option<bool>,
+    /// Whether pipelines may be started; `null` when that is unknown.
+    pub accepts_work: Option<bool>,
     /// When it last said how it stands, which it does at every beat and change, and every minute.
     pub updated_at: Option<Timestamp>,
     /// Until when its credential works; `null` when that was not told or cannot be read.
     pub credential_expires_at: Option<Timestamp>,
 }
 
-/// Prints the standing; 0 when connected, else 1.
+/// Prints the standing; 0 when connected, [`privileges::EXIT_UNKNOWN`] when this user may not know, else 1.
 pub fn run(config: &Config, options: Options) -> ExitCode {
     let store = Store::new(&config.state_dir);
     let (standing, unreadable) = examine(config, &store, clock::now());
     if options.json {
         output::json(&standing);
     } else {
-        for line in standing.lines() {
+        for line in standing.lines(unreadable.is_some()) {
             output::line(&line);
         }
     }
     if let Some(error) = unreadable {
-        output::complain(&format!("{error} (run as root or administrator to see the credential's state)"));
+        output::complain(&format!("{error} ({})", privileges::RUN_AS_ROOT));
     }
-    if standing.connected { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match standing.connected {
+        Some(true) => ExitCode::SUCCESS,
+        Some(false) => ExitCode::FAILURE,
+        None => ExitCode::from(privileges::EXIT_UNKNOWN),
+    }
 }
 
-/// Prints the agent's id, as the identity has it; 0 when the host has a credential, else 1.
+/// Prints the agent's id, as the identity has it; 0 when the host has a credential, [`privileges::EXIT_UNKNOWN`] when this user
+/// may not know, else 1.
 pub fn identity(config: &Config) -> ExitCode {
     let bearer = match Store::new(&config.state_dir).load() {
         Ok(identity) => identity.and_then(|identity| identity.bearer().map(Token::agent)),
+        Err(error) if error.is_forbidden() => {
+            output::complain(&format!("unknown: {} ({error})", privileges::RUN_AS_ROOT));
+            return ExitCode::from(privileges::EXIT_UNKNOWN);
+        }
         Err(error) => {
             output::complain(&error.to_string());
             return ExitCode::FAILURE;
@@ -80,18 +89,22 @@ fn examine(config: &Config, store: &Store, now: DateTime<Utc>) -> (Standing, Opt
         Ok(identity) => (identity, None),
         Err(error) => (None, Some(error)),
     };
-    let said = runtimes::read_agent_file(&config.runtime_dir);
     let agent_id = identity.as_ref().and_then(|identity| identity.agent_id);
     let credential_expires_at = identity.and_then(|identity| identity.credential_expires_at);
-    let silent = Standing {
+    let silent = |status: &str, is: Option<bool>| Standing {
         agent_id,
-        status: "not_running".to_owned(),
-        connected: false,
-        accepts_work: false,
+        status: status.to_owned(),
+        connected: is,
+        accepts_work: is,
         updated_at: None,
         credential_expires_at,
     };
-    (said.map_or(silent, |said| standing(said, agent_id, credential_expires_at, now)), unreadable)
+    let stands = match runtimes::try_read_agent_file(&config.runtime_dir) {
+        Ok(said) => standing(said, agent_id, credential_expires_at, now),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => silent("unknown", None),
+        Err(_) => silent("not_running", Some(false)),
+    };
+    (stands, unreadable)
 }
 
 fn standing(
@@ -104,20 +117,33 @@ fn standing(
     Standing {
         agent_id: agent_id.or(said.agent_id),
         status: if recent { said.status } else { "not_running".to_owned() },
-        connected: recent && said.connected && said.connected_until.is_none_or(|until| now < until.into()),
-        accepts_work: recent && said.accepts_work,
+        connected: Some(
+            recent && said.connected && said.connected_until.is_none_or(|until| now < until.into()),
+        ),
+        accepts_work: Some(recent && said.accepts_work),
         updated_at: Some(said.updated_at),
         credential_expires_at,
     }
 }
 
 impl Standing {
-    fn lines(&self) -> [String; 6] {
-        let yes = |is: bool| if is { "yes" } else { "no" }.to_owned();
+    /// For people; `hidden` says that this user may not see the identity.
+    fn lines(&self, hidden: bool) -> [String; 6] {
+        let unknown = format!("unknown: {}", privileges::RUN_AS_ROOT);
+        let yes = |is: Option<bool>| match is {
+            Some(is) => if is { "yes" } else { "no" }.to_owned(),
+            None => unknown.clone(),
+        };
         let told = |at: Option<Timestamp>| at.map_or_else(|| "unknown".to_owned(), |at| at.to_string());
+        let agent = match self.agent_id {
+            Some(id) => id.to_string(),
+            None if hidden => unknown.clone(),
+            None => "not enrolled".to_owned(),
+        };
+        let status = if self.connected.is_none() { unknown.clone() } else { self.status.clone() };
         [
-            ("agent", self.agent_id.map_or_else(|| "not enrolled".to_owned(), |id| id.to_string())),
-            ("status", self.status.clone()),
+            ("agent", agent),
+            ("status", status),
             ("connected", yes(self.connected)),
             ("accepts work", yes(self.accepts_work)),
             ("last word", told(self.updated_at)),
@@ -152,7 +178,7 @@ mod tests {
             let until = Some((now + TimeDelta::seconds(seconds)).into());
             let said = AgentFile { connected_until: until, ..said("active", true, now) };
             let stands = standing(said, None, None, now);
-            assert_eq!((stands.connected, stands.accepts_work), (connected, true), "{seconds}");
+            assert_eq!((stands.connected, stands.accepts_work), (Some(connected), Some(true)), "{seconds}");
         }
     }
 
@@ -160,12 +186,12 @@ mod tests {
     fn an_agent_that_fell_silent_is_not_connected_whatever_it_said_last() {
         let now = DateTime::from_timestamp(1_743_087_600, 0).unwrap();
         let fresh = standing(said("active", true, now - TimeDelta::minutes(1)), None, None, now);
-        assert!(fresh.connected && fresh.accepts_work);
+        assert_eq!((fresh.connected, fresh.accepts_work), (Some(true), Some(true)));
         assert_eq!(fresh.agent_id.unwrap().to_string(), "agt_01jq8x5g2m4n6p8r0s2t4v6w8y");
         let killed = standing(said("active", true, now - TimeDelta::minutes(6)), None, None, now);
         assert_eq!(
             (killed.connected, killed.accepts_work, killed.status.as_str()),
-            (false, false, "not_running")
+            (Some(false), Some(false), "not_running")
         );
         assert!(killed.updated_at.is_some());
     }
@@ -174,6 +200,6 @@ mod tests {
     fn an_agent_that_says_it_is_down_is_not_connected() {
         let now = DateTime::from_timestamp(1_743_087_600, 0).unwrap();
         let down = standing(said("down", false, now), None, None, now);
-        assert_eq!((down.connected, down.status.as_str()), (false, "down"));
+        assert_eq!((down.connected, down.status.as_str()), (Some(false), "down"));
     }
 }

@@ -36,6 +36,10 @@ pub struct Timing {
     pub farewell: Duration,
     /// How long `enroll` goes on trying.
     pub enroll: Duration,
+    /// Longest time after which authorities and the system's proxies are read anew.
+    pub renew: Duration,
+    /// After a disk did not take a trial, the least time until a new credential is asked for; it doubles each time.
+    pub disk_retry: Duration,
 }
 
 impl Timing {
@@ -57,6 +61,8 @@ impl Timing {
             republish: second * 60,
             farewell: second * 5,
             enroll: second * 120,
+            renew: second * 3_600,
+            disk_retry: second * 60,
         }
     }
 }

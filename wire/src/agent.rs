@@ -274,19 +274,19 @@ pub struct Health {
     /// When it last beat.
     #[schema(required)]
     pub heartbeat_at: Option<Timestamp>,
-    /// Processor load of its host, 0–100.
+    /// Processor load of its host, 0–100; in a container with a limit, of the limit.
     #[schema(required, example = 34.2)]
     pub cpu_percent: Option<f64>,
-    /// Memory in use on its host, 0–100.
+    /// Memory in use on its host, 0–100; in a container with a limit, of the limit.
     #[schema(required, example = 61.0)]
     pub memory_percent: Option<f64>,
-    /// Free disk space, in gigabytes.
+    /// Free space of the volume that jobs use, in gigabytes (10⁹ bytes). Null while unknown, and on a small volume with room.
     #[schema(required, example = 412.5)]
     pub disk_free_gb: Option<f64>,
-    /// Jobs that it runs.
+    /// Jobs that it runs. Null while unknown.
     #[schema(required, example = 2)]
     pub active_jobs: Option<i32>,
-    /// Jobs that wait for it.
+    /// Jobs that wait for it. Null while unknown.
     #[schema(required, example = 0)]
     pub queue_depth: Option<i32>,
     /// Its latest complaint; `null` when it has none.

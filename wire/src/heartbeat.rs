@@ -29,23 +29,23 @@ pub struct Heartbeat {
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<String>, max_length = 128)]
     pub instance_id: Patch<String>,
-    /// Processor load of its host, 0–100.
+    /// Processor load of its host, 0–100; in a container with a limit, of the limit.
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 100, example = 34.2)]
     pub cpu_percent: Patch<f64>,
-    /// Memory in use on its host, 0–100.
+    /// Memory in use on its host, 0–100; in a container with a limit, of the limit.
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 100, example = 61.0)]
     pub memory_percent: Patch<f64>,
-    /// Free disk space, in gigabytes.
+    /// Free space of the volume that jobs use, in gigabytes (10⁹ bytes). Null while unknown, and on a small volume with room.
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 1_000_000_000, example = 412.5)]
     pub disk_free_gb: Patch<f64>,
-    /// Jobs that it runs.
+    /// Jobs that it runs. Null while unknown.
     #[serde(default, deserialize_with = "whole_patch", skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<i32>, minimum = 0, example = 2)]
     pub active_jobs: Patch<i64>,
-    /// Jobs that wait for it.
+    /// Jobs that wait for it. Null while unknown.
     #[serde(default, deserialize_with = "whole_patch", skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<i32>, minimum = 0, example = 0)]
     pub queue_depth: Patch<i64>,

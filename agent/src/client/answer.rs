@@ -29,6 +29,14 @@ pub struct Answer<T> {
     pub skew: Option<TimeDelta>,
     /// This host's time halfway between the question and its answer.
     pub midpoint: DateTime<Utc>,
+    /// Whether there was not even a connection: no way there, or a handshake that failed.
+    pub no_connection: bool,
+}
+
+impl<T> Answer<T> {
+    fn to(midpoint: DateTime<Utc>, outcome: Outcome<T>, skew: Option<TimeDelta>) -> Self {
+        Self { outcome, skew, midpoint, no_connection: false }
+    }
 }
 
 /// What an answer means.
@@ -115,31 +123,31 @@ async fn send<T>(
     let response = request.send().await;
     let answered = clock::now();
     let midpoint = asked + (answered - asked) / 2;
+    let retry = |why| Outcome::Retry(Retry::because(why));
     let response = match response {
         Ok(response) => response,
         Err(error) => {
-            return Answer { outcome: Outcome::Retry(Retry::because(causes(&error))), skew: None, midpoint };
+            let no_connection = error.is_connect();
+            return Answer { no_connection, ..Answer::to(midpoint, retry(causes(&error)), None) };
         }
     };
     let (status, headers) = (response.status(), response.headers().clone());
     let body = match collect(response).await {
         Ok(body) => body,
-        Err(why) => return Answer { outcome: Outcome::Retry(Retry::because(why)), skew: None, midpoint },
+        Err(why) => return Answer::to(midpoint, retry(why), None),
     };
     if let Some(accepted) = read(status, &body) {
-        return Answer { outcome: Outcome::Accepted(accepted), skew: skew(&headers, midpoint), midpoint };
+        return Answer::to(midpoint, Outcome::Accepted(accepted), skew(&headers, midpoint));
     }
+    let after = retry_after(&headers, answered, second);
     match serde_json::from_slice::<ErrorBody>(&body) {
         // A success is never wrapped like an error.
-        Ok(body) if !status.is_success() => Answer {
-            outcome: refusal_or_retry(body.error, retry_after(&headers, answered, second)),
-            skew: skew(&headers, midpoint),
-            midpoint,
-        },
+        Ok(body) if !status.is_success() => {
+            Answer::to(midpoint, refusal_or_retry(body.error, after), skew(&headers, midpoint))
+        }
         _ => {
             let why = format!("{status}, and not from the control plane: probably a proxy's page");
-            let after = retry_after(&headers, answered, second);
-            Answer { outcome: Outcome::Retry(Retry { why, code: None, after }), skew: None, midpoint }
+            Answer::to(midpoint, Outcome::Retry(Retry { why, code: None, after }), None)
         }
     }
 }

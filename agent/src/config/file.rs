@@ -3,15 +3,17 @@
 use std::{collections::BTreeMap, fs, io, path::Path};
 
 use super::ConfigError;
+use crate::text;
 
 /// What a file may set. An enrollment token is not among them: any user can read the file.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "NO_PROXY",
     "PLANASONIX_AGENT_ID",
     "PLANASONIX_API_HOST",
     "PLANASONIX_CA_FILE",
+    "PLANASONIX_DATA_DIR",
     "PLANASONIX_LOG",
     "PLANASONIX_LOG_FILE",
     "PLANASONIX_RUNTIME_DIR",
@@ -25,8 +27,8 @@ pub struct Lines(BTreeMap<String, String>);
 impl Lines {
     /// Reads the file. One that is not there is empty, unless it was asked for by name.
     pub fn read(path: &Path, named: bool) -> Result<Self, ConfigError> {
-        match fs::read_to_string(path) {
-            Ok(text) => Self::parse(&text, path),
+        match fs::read(path) {
+            Ok(bytes) => Self::parse(&text::decode(&bytes), path),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !named => Ok(Self::default()),
             Err(error) => Err(ConfigError::Unreadable { path: path.to_owned(), error }),
         }
@@ -72,6 +74,16 @@ mod tests {
         assert_eq!(lines.get("HTTPS_PROXY"), None);
         assert_eq!(lines.get("PLANASONIX_LGO"), Some("x=y"));
         assert_eq!(lines.unknown(), ["PLANASONIX_LGO"]);
+    }
+
+    #[test]
+    fn a_file_is_read_in_every_encoding() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("agent.conf");
+        for (name, bytes) in text::tests::encodings("# the café's host\r\nPLANASONIX_LOG=info\r\n") {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(Lines::read(&path, true).unwrap().get("PLANASONIX_LOG"), Some("info"), "{name}");
+        }
     }
 
     #[test]

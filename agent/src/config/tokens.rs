@@ -10,7 +10,7 @@ use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ConfigError;
-use crate::secret::Token;
+use crate::{secret::Token, text};
 
 /// The flags of the commands that may enroll. The variable `PLANASONIX_ENROLLMENT_TOKEN` does as well.
 #[derive(Debug, Clone, Default, Args)]
@@ -61,9 +61,9 @@ impl TokenSource {
         if !matches!(self, Self::Input) {
             return Ok(self);
         }
-        let mut text = String::new();
-        io::stdin().lock().read_to_string(&mut text).map_err(|error| unreadable(Path::new("-"), error))?;
-        Ok(Self::Given(text.into()))
+        let mut bytes = Vec::new();
+        io::stdin().lock().read_to_end(&mut bytes).map_err(|error| unreadable(Path::new("-"), error))?;
+        Ok(Self::Given(text::decode(&bytes).into()))
     }
 
     /// The token; none when none was given, or its file is absent or empty.
@@ -71,8 +71,8 @@ impl TokenSource {
         let text = match self {
             Self::None | Self::Input => return Ok(None),
             Self::Given(text) => text.clone(),
-            Self::File(path) => match fs::read_to_string(path) {
-                Ok(text) => text.into(),
+            Self::File(path) => match fs::read(path) {
+                Ok(bytes) => text::decode(&bytes).into(),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
                 Err(error) => return Err(unreadable(path, error)),
             },
@@ -110,8 +110,14 @@ mod tests {
         let token = token(Kind::Enrollment, 3);
         fs::write(&path, format!("{}\n", token.expose())).unwrap();
         assert_eq!(source.read().unwrap().as_ref(), Some(&token));
-        fs::write(&path, format!("\u{feff}{}\r\n", token.expose())).unwrap();
-        assert_eq!(source.read().unwrap(), Some(token), "as Windows PowerShell writes it");
+        for (name, bytes) in text::tests::encodings(&format!("{}\r\n", token.expose())) {
+            fs::write(&path, bytes).unwrap();
+            assert_eq!(
+                source.read().unwrap().as_ref(),
+                Some(&token),
+                "{name}, as Windows PowerShell may write it"
+            );
+        }
     }
 
     #[test]

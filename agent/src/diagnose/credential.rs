@@ -26,10 +26,8 @@ pub(super) fn stored(config: &Config) -> (Finding, Option<Token>) {
     let identity = match store.load() {
         Ok(Some(identity)) => identity,
         Ok(None) => return (finding.with_problem("this host is not enrolled", ENROLL), None),
-        Err(error) => {
-            let advice = "run this command as root or administrator; if it was, see that the file is whole";
-            return (finding.with_problem(error.to_string(), advice), None);
-        }
+        Err(error) if error.is_forbidden() => return (finding.unknown(error), None),
+        Err(error) => return (finding.with_problem(error.to_string(), "see that the file is whole"), None),
     };
     safe(&mut finding, &store);
     let Some(bearer) = identity.bearer().cloned() else {

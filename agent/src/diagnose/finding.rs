@@ -4,6 +4,8 @@ use std::fmt::{self, Display};
 
 use serde::{Serialize, Serializer};
 
+use crate::privileges;
+
 /// How a probe went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -14,6 +16,8 @@ pub enum Verdict {
     Problem,
     /// Not tried: what it needs was missing.
     Skipped,
+    /// This user may not know.
+    Unknown,
 }
 
 /// The block that one probe adds to the report. No secret is in it.
@@ -44,6 +48,17 @@ impl Finding {
         Self { verdict: Verdict::Skipped, problem: Some(why.to_owned()), ..Self::new(probe) }
     }
 
+    /// The same finding, of which this user may not know more.
+    #[must_use]
+    pub fn unknown(mut self, why: impl Display) -> Self {
+        if self.problem.is_none() {
+            self.verdict = Verdict::Unknown;
+            self.problem = Some(why.to_string());
+            self.advice = Some(privileges::RUN_AS_ROOT.to_owned());
+        }
+        self
+    }
+
     /// Adds what was seen; `name` is unique within the probe.
     pub fn fact(&mut self, name: impl Into<String>, value: impl Display) {
         self.facts.push((name.into(), value.to_string()));
@@ -72,6 +87,7 @@ impl Display for Finding {
             Verdict::Ok => "ok",
             Verdict::Problem => "PROBLEM",
             Verdict::Skipped => "not tried",
+            Verdict::Unknown => "unknown",
         };
         write!(f, "{}: {verdict}", self.probe)?;
         if let Some(problem) = &self.problem {

@@ -1,10 +1,12 @@
 //! What can be told without the network: the program and its host, the settings in force, the folder that the
 //! agent shares with the pipeline runtimes.
 
+use std::io::ErrorKind;
+
 use sysinfo::System;
 
 use super::finding::Finding;
-use crate::{clock, config::Config, facts, runtimes};
+use crate::{authorities, clock, config::Config, facts, runtimes};
 
 /// The program and its host.
 pub(super) fn program() -> Finding {
@@ -38,6 +40,7 @@ pub(super) fn settings(config: &Config) -> Finding {
     finding.fact("HTTP_PROXY", or_none(config.proxies.http.as_ref().map(ToString::to_string)));
     finding.fact("NO_PROXY", or_none(config.proxies.exceptions.clone()));
     finding.fact("PLANASONIX_STATE_DIR", config.state_dir.display());
+    finding.fact("PLANASONIX_DATA_DIR", config.data_dir.display());
     finding.fact("PLANASONIX_RUNTIME_DIR", config.runtime_dir.display());
     finding.fact("PLANASONIX_LOG", &config.log);
     finding.fact(
@@ -57,7 +60,24 @@ pub(super) fn settings(config: &Config) -> Finding {
             "correct or remove them",
         );
     }
+    unusable_authorities(&mut finding, config);
     finding
+}
+
+/// Certificates that the agent leaves out. A file of which it can use none is the handshake's problem.
+fn unusable_authorities(finding: &mut Finding, config: &Config) {
+    let Some(found) = config.ca_file.as_deref().and_then(|path| authorities::read(path).ok()) else { return };
+    for (nth, why) in found.unusable.iter().enumerate() {
+        finding.fact(format!("unusable authority {}", nth + 1), why);
+    }
+    if let (Some(path), Some(first), false) =
+        (&config.ca_file, found.unusable.first(), found.certificates.is_empty())
+    {
+        finding.problem(
+            format!("{}: {first}", path.display()),
+            "replace or remove it; the other authorities of the file are used",
+        );
+    }
 }
 
 /// The folder that the agent shares with the pipeline runtimes, and what the agent last said there.
@@ -65,9 +85,25 @@ pub(super) fn runtime_folder(config: &Config) -> Finding {
     let mut finding = Finding::new("runtime folder");
     let folder = &config.runtime_dir;
     finding.fact("folder", folder.display());
-    match runtimes::reporting(folder) {
-        Ok(names) if names.is_empty() => finding.fact("runtimes", "none reports"),
-        Ok(names) => finding.fact("runtimes", names.join(", ")),
+    match runtimes::described(folder, clock::file_time()) {
+        Ok(runtimes) if runtimes.is_empty() => finding.fact("runtimes", "none reports"),
+        Ok(runtimes) => {
+            for (name, said) in runtimes {
+                match said {
+                    Ok(line) => finding.fact(name, line),
+                    Err(why) => {
+                        finding.fact(&name, &why);
+                        finding.problem(
+                            format!("{name}: {why}; how many jobs run is unknown to the control plane"),
+                            "correct what that runtime writes, or remove its file if it is gone",
+                        );
+                    }
+                }
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return finding.unknown(format!("{}: {error}", folder.display()));
+        }
         Err(error) => {
             let advice =
                 "start the service, which makes it, or set PLANASONIX_RUNTIME_DIR to a folder of the agent's";

@@ -22,7 +22,7 @@ pub use self::finding::{Finding, Verdict};
 use crate::{
     client::{Client, install_provider},
     config::Config,
-    output,
+    output, privileges,
     timing::Timing,
 };
 
@@ -40,13 +40,14 @@ pub struct Options {
 /// Everything that was found.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Whether no probe found a problem.
+    /// Whether no probe found a problem, and none was kept from looking.
     pub ok: bool,
     /// In the order in which they were made.
     pub findings: Vec<Finding>,
 }
 
-/// Examines, prints, and answers 0 when all is well, else 1.
+/// Examines, prints, and answers 0 when all is well, [`privileges::EXIT_UNKNOWN`] when no more is wrong than that this user may
+/// not see everything, else 1.
 pub async fn run(config: &Config, options: Options) -> ExitCode {
     let report = examine(config, options).await;
     if options.json {
@@ -56,7 +57,25 @@ pub async fn run(config: &Config, options: Options) -> ExitCode {
             output::line(&finding.to_string());
         }
     }
-    if report.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match report.worst() {
+        Some(Verdict::Problem) => ExitCode::FAILURE,
+        Some(_) => ExitCode::from(privileges::EXIT_UNKNOWN),
+        None => ExitCode::SUCCESS,
+    }
+}
+
+impl Report {
+    fn new(findings: Vec<Finding>) -> Self {
+        let mut report = Self { ok: false, findings };
+        report.ok = report.worst().is_none();
+        report
+    }
+
+    /// What keeps the report from being ok.
+    fn worst(&self) -> Option<Verdict> {
+        let found = |verdict| self.findings.iter().any(|finding| finding.verdict == verdict);
+        [Verdict::Problem, Verdict::Unknown].into_iter().find(|verdict| found(*verdict))
+    }
 }
 
 /// Makes every probe.
@@ -81,5 +100,5 @@ pub async fn examine(config: &Config, options: Options) -> Report {
         });
     }
     findings.extend([local::runtime_folder(config), service::examine().await]);
-    Report { ok: findings.iter().all(|finding| finding.verdict != Verdict::Problem), findings }
+    Report::new(findings)
 }

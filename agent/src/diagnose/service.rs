@@ -1,11 +1,9 @@
 //! Whether the host's service manager keeps the agent running, as far as it tells.
 
-use std::{path::Path, process::Stdio, time::Duration};
-
-use tokio::process::Command;
+use std::{io::ErrorKind, path::Path, time::Duration};
 
 use super::finding::Finding;
-use crate::config::TOKEN_VARIABLE;
+use crate::subprocess;
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -76,12 +74,12 @@ async fn ask(manager: &Manager) -> Finding {
     let mut finding = Finding::new("service");
     finding.fact("manager", manager.name);
     let Some((program, arguments)) = manager.question.split_first() else { return finding };
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).env_remove(TOKEN_VARIABLE).kill_on_drop(true);
-    let said = match tokio::time::timeout(PATIENCE, command.output()).await {
-        Ok(Ok(output)) => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Ok(Err(error)) => return finding.with_problem(format!("{program}: {error}"), manager.advice),
-        Err(_) => return finding.with_problem(format!("{program} does not answer"), manager.advice),
+    let said = match subprocess::query(program, arguments, PATIENCE).await {
+        Ok(answer) => String::from_utf8_lossy(&answer.stdout).into_owned(),
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
+            return finding.with_problem(format!("{program} does not answer"), manager.advice);
+        }
+        Err(error) => return finding.with_problem(format!("{program}: {error}"), manager.advice),
     };
     if let Some(state) = said.lines().find(|line| line.contains(manager.running)) {
         finding.fact("state", state.trim());

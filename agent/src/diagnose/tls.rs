@@ -10,18 +10,20 @@ use rustls::{
     ClientConfig, DigitallySignedStruct, Error, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::authorities;
 
 /// Why no handshake could even be tried.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TrustError {
     #[error("the file of authorities cannot be read: {0}")]
     Unreadable(io::Error),
-    #[error("the file of authorities holds no certificate in PEM form")]
+    #[error("the file of authorities holds no usable certificate in PEM form")]
     Empty,
     #[error("this host has no certificate authorities: {0}")]
     NoRoots(Error),
@@ -91,7 +93,7 @@ impl Trust {
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).filter_map(Result::ok).collect();
+    let found = authorities::parse(pem).certificates;
     if found.is_empty() { Err(TrustError::Empty) } else { Ok(found) }
 }
 

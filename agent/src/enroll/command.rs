@@ -56,7 +56,7 @@ pub async fn run(config: &Config) -> Result<(), EnrollError> {
     let enrolling = Enrolling {
         client: Client::new(config, &timing)?,
         store: Store::new(&config.state_dir),
-        host: Host::new(&config.state_dir),
+        host: Host::new(&config.data_dir),
         token,
         config,
     };
@@ -167,6 +167,7 @@ impl Enrolling<'_> {
                 Ok(Step::Done(format!("enrolled as {agent} ({label})")))
             }
             Redeemed::Refused(refusal) => Err(EnrollError::Refused(refusal)),
+            Redeemed::Unwritable(error) => Err(EnrollError::Identity(error)),
             Redeemed::Retry(retry) => Ok(Step::Again(retry)),
         }
     }

@@ -3,11 +3,11 @@
 //! Each program of a short list is asked for its version. A word that names a version is told only when the
 //! program said which; a bare word tells that the program is there and answers.
 
-use std::{collections::BTreeSet, process::Stdio, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
-use tokio::{process::Command, task::JoinSet};
+use tokio::task::JoinSet;
 
-use crate::config::TOKEN_VARIABLE;
+use crate::subprocess;
 
 /// The API takes no more words than this.
 const MOST_WORDS: usize = 64;
@@ -65,11 +65,9 @@ pub async fn capabilities() -> Vec<String> {
 }
 
 async fn ask(program: &'static Program, patience: Duration) -> Option<String> {
-    let mut command = Command::new(program.command);
-    command.args(program.arguments).stdin(Stdio::null()).env_remove(TOKEN_VARIABLE).kill_on_drop(true);
-    let output = tokio::time::timeout(patience, command.output()).await.ok()?.ok()?;
-    let said = [output.stdout, output.stderr].concat();
-    output.status.success().then(|| word(program, &String::from_utf8_lossy(&said))).flatten()
+    let answer = subprocess::query(program.command, program.arguments, patience).await.ok()?;
+    let said = [answer.stdout, answer.stderr].concat();
+    answer.success.then(|| word(program, &String::from_utf8_lossy(&said))).flatten()
 }
 
 fn word(program: &Program, said: &str) -> Option<String> {

@@ -4,6 +4,8 @@
 //! happens to report.
 
 pub mod capabilities;
+#[cfg(target_os = "linux")]
+mod cgroup;
 pub mod load;
 pub mod machine;
 #[cfg(windows)]

@@ -10,6 +10,8 @@ use windows_sys::Win32::{
     Foundation::FILETIME, Storage::FileSystem::GetDiskFreeSpaceExW, System::Threading::GetSystemTimes,
 };
 
+use super::load::Volume;
+
 /// How long all processors together did what, since the system started.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Times {
@@ -39,15 +41,15 @@ fn ticks(time: FILETIME) -> u64 {
     u64::from(time.dwHighDateTime) << 32 | u64::from(time.dwLowDateTime)
 }
 
-/// The space that this user may still fill, on the disk of the nearest folder that exists.
-pub(super) fn free_bytes(path: &Path) -> Option<u64> {
+/// The room for this user on the disk of the nearest folder that exists.
+pub(super) fn volume(path: &Path) -> Option<Volume> {
     path.ancestors().find_map(|folder| {
         let name: Vec<u16> = folder.as_os_str().encode_wide().chain(once(0)).collect();
-        let mut free = 0;
-        // SAFETY: the name ends with a nought; the one place that it writes to is ours.
+        let (mut free, mut size) = (0, 0);
+        // SAFETY: the name ends with a nought; the two places that it writes to are ours.
         #[expect(unsafe_code, reason = "nothing safe tells the free space")]
         let told =
-            unsafe { GetDiskFreeSpaceExW(name.as_ptr(), &raw mut free, ptr::null_mut(), ptr::null_mut()) };
-        (told != 0).then_some(free)
+            unsafe { GetDiskFreeSpaceExW(name.as_ptr(), &raw mut free, &raw mut size, ptr::null_mut()) };
+        (told != 0).then_some(Volume { free, size })
     })
 }

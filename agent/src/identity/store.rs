@@ -25,6 +25,11 @@ const LOCK: &str = "identity.lock";
 const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Between two attempts to get the lock.
 const LOCK_RETRY: Duration = Duration::from_millis(20);
+/// What a running agent locks on Windows.
+#[cfg(windows)]
+pub(super) const RUN_LOCK: &str = "agent.lock";
+/// More bytes than a new credential adds to the file.
+const ROOM: usize = 1_024;
 /// What a change is written to before it takes the place of the file.
 const CHANGE: &str = "identity.json.new";
 
@@ -49,13 +54,20 @@ pub enum IdentityError {
     },
 }
 
+impl IdentityError {
+    /// Whether another user, such as root, could go on.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// Tells whether the file was changed.
 pub type Stamp = Option<(SystemTime, u64)>;
 
 /// The state folder.
 #[derive(Debug, Clone)]
 pub struct Store {
-    folder: PathBuf,
+    pub(super) folder: PathBuf,
 }
 
 impl Store {
@@ -97,14 +109,29 @@ impl Store {
         let mut after = before.clone().unwrap_or_else(Identity::fresh);
         change(&mut after);
         if before.as_ref() != Some(&after) {
-            self.write(&after).map_err(|error| self.io(error))?;
+            self.write(&after, 0).map_err(|error| self.io(error))?;
         }
         Ok(after)
     }
 
+    /// Proves that the disk takes a new credential: writes the identity as it is once more, with as much room as a new
+    /// credential needs. Whoever asks for a credential that cannot be kept has wasted it, and a token with it.
+    pub fn prove_writable(&self) -> Result<(), IdentityError> {
+        self.make_folder().map_err(|error| self.io(error))?;
+        let _lock = self.lock().map_err(|error| IdentityError::Io { path: self.folder.join(LOCK), error })?;
+        let identity = self.load()?.unwrap_or_else(Identity::fresh);
+        self.write(&identity, ROOM).map_err(|error| self.io(error))
+    }
+
     /// Takes the identity away.
     pub fn remove(&self) -> Result<(), IdentityError> {
-        for name in [FILE, CHANGE, LOCK] {
+        for name in [
+            FILE,
+            CHANGE,
+            LOCK,
+            #[cfg(windows)]
+            RUN_LOCK,
+        ] {
             self.take_away(name).map_err(|error| self.io(error))?;
         }
         Ok(())
@@ -114,7 +141,7 @@ impl Store {
         IdentityError::Io { path: self.path(), error }
     }
 
-    fn make_folder(&self) -> io::Result<()> {
+    pub(super) fn make_folder(&self) -> io::Result<()> {
         let mut builder = fs::DirBuilder::new();
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
@@ -128,16 +155,22 @@ impl Store {
         }
     }
 
-    fn write(&self, identity: &Identity) -> io::Result<()> {
+    /// Writes the identity, and `room` blanks after it.
+    fn write(&self, identity: &Identity, room: usize) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(identity)?;
+        text.resize(text.len() + room, b' ');
         text.push(b'\n');
         // One that was left behind may be anything, and anybody's to read.
         self.take_away(CHANGE)?;
-        let mut file = self.create(CHANGE)?;
-        file.write_all(&text)?;
-        file.sync_all()?;
-        drop(file);
-        fs::rename(self.folder.join(CHANGE), self.path())?;
+        let written = self.create(CHANGE).and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_all()
+        });
+        if let Err(error) = written.and_then(|()| fs::rename(self.folder.join(CHANGE), self.path())) {
+            // On a full disk a part of it would take the last room.
+            let _ = self.take_away(CHANGE);
+            return Err(error);
+        }
         // A rename is safe once its folder is on the disk; Windows keeps no such promise to wait for.
         #[cfg(unix)]
         File::open(&self.folder)?.sync_all()?;
@@ -200,113 +233,4 @@ fn give_to_owner_of(folder: &Path, file: &File) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use planasonix_wire::token::Kind;
-
-    use super::*;
-    use crate::secret::tests::token;
-
-    #[test]
-    fn an_identity_reads_back_as_it_was_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(&folder.path().join("state"));
-        assert_eq!(store.load().unwrap(), None);
-        let written = store.update(|identity| identity.settle(token(Kind::Agent, 1), None)).unwrap();
-        assert_eq!(store.load().unwrap(), Some(written.clone()));
-        let stamp = store.stamp();
-        assert_eq!(store.update(|_| {}).unwrap(), written);
-        assert_eq!(store.stamp(), stamp, "nothing changed, nothing is written");
-        store.remove().unwrap();
-        assert_eq!(store.stamp(), None);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn only_its_user_can_read_it() {
-        use std::os::unix::fs::PermissionsExt;
-
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(&folder.path().join("state"));
-        store.update(|_| {}).unwrap();
-        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode(&store.path()), 0o600);
-        assert_eq!(mode(&store.folder), 0o700);
-        assert!(!store.folder.join(CHANGE).exists());
-    }
-
-    #[test]
-    fn a_broken_file_is_named_and_its_content_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::new(folder.path());
-        fs::write(store.path(), r#"{"seed": "s", "credential": "plnx_agent_secret"}"#).unwrap();
-        let error = store.update(|_| {}).unwrap_err().to_string();
-        assert!(error.contains("identity.json") && !error.contains("plnx_agent"), "{error}");
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_planted_lock_is_refused_and_where_it_leads_stays_as_it_is() {
-        let (_folder, store, target) = planted();
-        let lock = store.folder.join(LOCK);
-        std::os::unix::fs::symlink(&target, &lock).unwrap();
-        let error = store.update(|_| {}).unwrap_err().to_string();
-        assert!(error.contains("identity.lock: not a plain file"), "{error}");
-        fs::remove_file(&lock).unwrap();
-        fs::hard_link(&target, &lock).unwrap();
-        let error = store.update(|_| {}).unwrap_err().to_string();
-        assert!(error.contains("identity.lock: this file has other names"), "{error}");
-        untouched(&target);
-        assert!(!store.path().exists());
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_planted_link_in_place_of_the_new_file_is_not_written_through() {
-        use std::os::unix::fs::MetadataExt;
-
-        let (_folder, store, target) = planted();
-        std::os::unix::fs::symlink(&target, store.folder.join(CHANGE)).unwrap();
-        store.update(|_| {}).unwrap();
-        untouched(&target);
-        let owner = fs::metadata(&store.folder).unwrap().uid();
-        for name in [FILE, LOCK] {
-            let about = fs::symlink_metadata(store.folder.join(name)).unwrap();
-            assert!(about.is_file());
-            assert_eq!((about.uid(), about.mode() & 0o777), (owner, 0o600), "{name}");
-        }
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_new_file_that_was_left_behind_lends_no_looser_mode() {
-        use std::os::unix::fs::PermissionsExt;
-
-        let (_folder, store, _) = planted();
-        let left = store.folder.join(CHANGE);
-        fs::write(&left, "cut short").unwrap();
-        fs::set_permissions(&left, fs::Permissions::from_mode(0o644)).unwrap();
-        store.update(|_| {}).unwrap();
-        assert_eq!(fs::metadata(store.path()).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    /// A state folder, which root gives to another user, and a file beside it that no store may touch.
-    #[cfg(unix)]
-    fn planted() -> (tempfile::TempDir, Store, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let (state, target) = (folder.path().join("state"), folder.path().join("target"));
-        fs::write(&target, "precious").unwrap();
-        fs::create_dir(&state).unwrap();
-        if nix::unistd::geteuid().is_root() {
-            std::os::unix::fs::chown(&state, Some(65_534), Some(65_534)).unwrap();
-        }
-        (folder, Store::new(&state), target)
-    }
-
-    #[cfg(unix)]
-    fn untouched(target: &Path) {
-        use std::os::unix::fs::MetadataExt;
-
-        assert_eq!(fs::read(target).unwrap(), b"precious");
-        assert_eq!(fs::metadata(target).unwrap().uid(), nix::unistd::geteuid().as_raw());
-    }
-}
+mod tests;

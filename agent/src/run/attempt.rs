@@ -9,11 +9,10 @@ use super::{
     pace::{self, Span},
 };
 use crate::{
-    client::{Answer, Outcome, Refusal, Remedy},
+    client::{Answer, Outcome, Refusal, Remedy, Retry},
     clock,
     enroll::{self, Redeemed, warn_of_another},
     entropy,
-    identity::Next,
     secret::Token,
 };
 
@@ -76,15 +75,18 @@ impl Cycle {
                 self.answered();
                 self.after_refused_token(attempt)
             }
-            Redeemed::Retry(retry) => {
-                // There is something to try, so this is no time to be quiet.
-                self.stand(Standing::Unreachable);
-                let next = self.failed(attempt, &retry);
-                self.standing =
-                    if self.bearer().is_some() { Standing::NeedsEnrollment } else { Standing::Unreachable };
-                next
-            }
+            Redeemed::Unwritable(error) => self.failed_to_enroll(attempt, &Retry::because(error.to_string())),
+            Redeemed::Retry(retry) => self.failed_to_enroll(attempt, &retry),
         }
+    }
+
+    fn failed_to_enroll(&mut self, attempt: Span, retry: &Retry) -> Instant {
+        // There is something to try, so this is no time to be quiet.
+        self.stand(Standing::Unreachable);
+        let next = self.failed(attempt, retry);
+        self.standing =
+            if self.bearer().is_some() { Standing::NeedsEnrollment } else { Standing::Unreachable };
+        next
     }
 
     /// The token was no good; what there was before may still be.
@@ -98,7 +100,8 @@ impl Cycle {
 
     async fn beat(&mut self, credential: Token) -> Instant {
         let seed = self.identity.as_ref().map(|identity| identity.seed.clone()).unwrap_or_default();
-        let runtimes = self.agent.runtimes.totals(clock::file_time());
+        let mut runtimes = self.agent.runtimes.totals(clock::file_time());
+        runtimes.last_error = runtimes.last_error.or_else(|| self.rotations.complaint());
         let beat = self.agent.host.beat(&seed, runtimes, clock::now());
         let started = Instant::now();
         let answer = self.agent.client.heartbeat(&credential, &beat).await;
@@ -138,37 +141,8 @@ impl Cycle {
             tracing::info!(accepts_work = ack.accepts_work, "new work");
         }
         self.stand(Standing::Active);
-        if ack.rotate_credential && self.next_rotation.is_none_or(|next| next <= Instant::now()) {
+        if ack.rotate_credential && self.rotations.may_begin() {
             self.rotate(credential, ack.server_time.into()).await;
-        }
-    }
-
-    /// Asks for a new credential, which the next beat uses. If that fails in any way, the next beat's
-    /// answer asks for it again. `server_now` is the control plane's clock, which its expiry times refer to.
-    async fn rotate(&mut self, current: &Token, server_now: DateTime<Utc>) {
-        self.agent.notifier.progress();
-        let rotated = match self.agent.client.rotate(current).await.outcome {
-            Outcome::Accepted(rotated) => rotated,
-            Outcome::Refused(refusal) => return tracing::warn!(%refusal, "no new credential"),
-            Outcome::Retry(retry) => return tracing::warn!(why = retry.why, "no new credential yet"),
-        };
-        let credential = Token::parse(&rotated.credential).ok().filter(|new| new.replaces(current));
-        let Some(credential) = credential else {
-            return tracing::warn!("no new credential: the answer held none of this agent");
-        };
-        let life = DateTime::<Utc>::from(rotated.credential_expires_at) - server_now;
-        self.next_rotation = Some(Instant::now() + pace::rotation(life.num_seconds(), &self.agent.timing));
-        let next = Next { credential, credential_expires_at: Some(rotated.credential_expires_at) };
-        let stored = self.agent.store.update(|identity| {
-            // An operator may have enrolled the host anew meanwhile.
-            if identity.credential.as_ref() == Some(current) {
-                identity.next = Some(next);
-            }
-        });
-        match stored {
-            Ok(_) => self.reload(),
-            // It is not used before it is on the disk; the old one stays good.
-            Err(error) => tracing::error!(%error, "the new credential cannot be kept"),
         }
     }
 

@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::{
     Agent,
     pace::{self, Span},
+    rotation::Rotations,
     skew::SkewWatch,
 };
 use crate::{
@@ -79,8 +80,7 @@ pub(super) struct Cycle {
     odd_interval: bool,
     /// When the last heartbeat was accepted.
     accepted_at: Option<Instant>,
-    /// Requests to rotate are ignored before.
-    pub(super) next_rotation: Option<Instant>,
+    pub(super) rotations: Rotations,
     pub(super) skew: SkewWatch,
     /// Digest of the token that there was at the last attempt.
     pub(super) tried_token: Option<String>,
@@ -103,7 +103,7 @@ impl Cycle {
             interval,
             odd_interval: false,
             accepted_at: None,
-            next_rotation: None,
+            rotations: Rotations::default(),
             skew: SkewWatch::default(),
             tried_token: None,
             bad_token: None,

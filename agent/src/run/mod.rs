@@ -15,9 +15,10 @@
 mod attempt;
 mod cycle;
 pub mod pace;
+mod rotation;
 pub mod skew;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use planasonix_wire::AgentId;
 use tokio::time::{Instant, interval, timeout};
@@ -28,8 +29,10 @@ use crate::{
     client::Client,
     config::{Config, ConfigError, TokenSource},
     host::Host,
-    identity::Store,
+    identity::{AlreadyRunning, Store},
     runtimes::Folder,
+    signals::Reload,
+    subprocess,
     systemd::Notifier,
     timing::Timing,
 };
@@ -37,22 +40,37 @@ use crate::{
 /// What a host can run changes seldom.
 const PROBE_EVERY: Duration = Duration::from_hours(1);
 
+/// Why the agent does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The settings cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// It runs already.
+    #[error(transparent)]
+    AlreadyRunning(#[from] AlreadyRunning),
+    /// The system lets nobody wait for a signal.
+    #[error("signals cannot be waited for: {0}")]
+    Signals(#[from] io::Error),
+}
+
 /// Runs this host's agent until it is told to stop; then it takes leave of the control plane.
-pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ConfigError> {
+pub async fn run(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let timing = Timing::default();
-    let tokens = config.tokens.clone().settled()?;
     let client = Client::new(&config, &timing)?;
-    for key in &config.unknown_keys {
-        tracing::warn!(file = %config.file.display(), key, "not a setting of the agent: mistyped?");
-    }
-    let host = Arc::new(Host::new(&config.state_dir));
+    let store = Store::new(&config.state_dir);
+    let _alone = store.lock_for_run()?;
+    let reload = Reload::listen()?;
+    let tokens = config.tokens.clone().settled()?;
+    warn_of_unknown_keys(&config);
+    let host = Arc::new(Host::new(&config.data_dir));
     // The first beat says everything, so it waits the few seconds that this takes.
     if stop.run_until_cancelled(host.probe()).await.is_none() {
         return Ok(());
     }
     let agent = Agent {
-        client,
-        store: Store::new(&config.state_dir),
+        client: client.clone(),
+        store,
         host: Arc::clone(&host),
         runtimes: Folder::new(&config.runtime_dir),
         tokens,
@@ -63,8 +81,33 @@ pub async fn run(config: Config, stop: CancellationToken) -> Result<(), ConfigEr
     tokio::select! {
         () = agent.run(stop) => {}
         () = probe_hourly(&host) => {}
+        () = reload_settings(reload, &config, &client) => {}
+        () = subprocess::reap_orphans() => {}
     }
     Ok(())
+}
+
+fn warn_of_unknown_keys(config: &Config) {
+    for key in &config.unknown_keys {
+        tracing::warn!(file = %config.file.display(), key, "not a setting of the agent: mistyped?");
+    }
+}
+
+/// At each wish, reads the configuration file again. What the client is built from holds at once.
+async fn reload_settings(mut reload: Reload, config: &Config, client: &Client) {
+    loop {
+        reload.wanted().await;
+        let file = config.file.display();
+        match config.reload().and_then(|new| client.reconfigure(&new).map(|()| new)) {
+            Ok(new) => {
+                warn_of_unknown_keys(&new);
+                tracing::info!(%file, "settings read again: address, authorities and proxies hold now, others after a restart");
+            }
+            Err(error) => {
+                tracing::error!(%file, %error, "settings cannot be read again; those before remain in force");
+            }
+        }
+    }
 }
 
 async fn probe_hourly(host: &Host) {

@@ -49,6 +49,12 @@ pub fn rotation(life: i64, timing: &Timing) -> Duration {
     half.clamp(timing.least_backoff, timing.rotation_pause)
 }
 
+/// How long after the disk's `refusals`-th refusal in a row, from 1, it is tried again.
+pub fn disk_retry(refusals: u32, timing: &Timing) -> Duration {
+    let doubled = timing.disk_retry.saturating_mul(2_u32.saturating_pow(refusals.saturating_sub(1)));
+    doubled.min(timing.rotation_pause)
+}
+
 /// The pause of an agent that was refused.
 pub fn quiet(most: Duration, chance: f64) -> Duration {
     between(most / 2, most, chance)
@@ -148,6 +154,13 @@ mod tests {
         ] {
             assert_eq!(rotation(life, &timing), seconds(pause), "{life}");
         }
+    }
+
+    #[test]
+    fn a_disk_that_refuses_is_tried_less_and_less() {
+        let timing = Timing::default();
+        let pauses = [1, 2, 3, 7, 50, u32::MAX].map(|refusals| disk_retry(refusals, &timing));
+        assert_eq!(pauses, [60, 120, 240, 3_600, 3_600, 3_600].map(seconds));
     }
 
     #[test]

@@ -4,6 +4,9 @@
 #[cfg(test)]
 mod diagnose;
 #[cfg(test)]
+#[cfg(unix)]
+mod hidden;
+#[cfg(test)]
 mod host;
 #[cfg(test)]
 mod listeners;

@@ -3,6 +3,10 @@
 #![expect(unreachable_pub, reason = "a test binary exports nothing")]
 
 #[cfg(test)]
+mod authorities;
+#[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod outages;
@@ -13,3 +17,6 @@ mod process;
 mod rig;
 #[cfg(test)]
 mod rough;
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod running;

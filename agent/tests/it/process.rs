@@ -24,7 +24,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The program, with nothing of this process's environment but the way to its tools.
-fn program(folder: &Path, server: &Rough) -> Command {
+pub fn program(folder: &Path, server: &Rough) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_planasonix-agent"));
     command
         .env_clear()
@@ -39,11 +39,11 @@ fn program(folder: &Path, server: &Rough) -> Command {
     command
 }
 
-async fn output(mut command: Command) -> Output {
+pub async fn output(mut command: Command) -> Output {
     spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
-async fn terminate(child: Child) -> Output {
+pub async fn terminate(child: Child) -> Output {
     spawn_blocking(move || {
         let told = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
         assert!(told.success());

@@ -37,6 +37,9 @@ use crate::rough::{Faces, Request, Rough};
 /// How long a second lasts here.
 pub const SECOND: Duration = Duration::from_millis(20);
 
+const CA_FILE: &str = "ca.pem";
+const OTHER_AUTHORITY: &str = "other.pem";
+
 /// A well-formed token of the one agent of these tests.
 pub fn token(kind: Kind, seed: u8) -> Token {
     let agent: AgentId = "agt_01jq8x5g2m4n6p8r0s2t4v6w8y".parse().unwrap();
@@ -71,6 +74,11 @@ impl Rig {
         Self::start(true, patient(), enrolled).await
     }
 
+    /// An agent that is enrolled, over TLS, and reads authorities anew every half a minute.
+    pub async fn enrolled_over_tls_renewing() -> Self {
+        Self::start(true, Timing { renew: SECOND * 30, ..patient() }, enrolled).await
+    }
+
     /// An agent that is enrolled and waits for answers no longer than its shorter seconds say.
     pub async fn enrolled_in_a_hurry() -> Self {
         Self::start(false, Timing::scaled(SECOND), enrolled).await
@@ -84,8 +92,8 @@ impl Rig {
     async fn start(tls: bool, timing: Timing, identity: impl FnOnce(&mut Identity)) -> Self {
         let (log, guard) = Log::capture();
         let folder = tempfile::tempdir().unwrap();
-        let ca_file = folder.path().join("ca.pem");
-        let faces = tls.then(|| faces(&ca_file));
+        let ca_file = folder.path().join(CA_FILE);
+        let faces = tls.then(|| faces(folder.path()));
         let store = Store::new(&folder.path().join("state"));
         let enrolled = store.update(identity).unwrap().credential.is_some();
         let server = Rough::start(faces, 1 + u8::from(enrolled)).await;
@@ -117,6 +125,40 @@ impl Rig {
     /// What the pipeline runtimes are told.
     pub fn told(&self) -> Option<AgentFile> {
         read_agent_file(&self.folder.path().join("runtime"))
+    }
+
+    /// From now on the agent's file of authorities holds this.
+    pub fn authorities(&self, text: &str) {
+        let (new, file) = (self.folder.path().join("new.pem"), self.folder.path().join(CA_FILE));
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, file).unwrap();
+    }
+
+    /// The authority that the server shows in some moods and that the agent does not know at first.
+    pub fn other_authority(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join(OTHER_AUTHORITY)).unwrap()
+    }
+
+    /// Has the disk refuse every change of the identity, or take it again. Whoever runs this, even root, cannot put a
+    /// file where a folder is.
+    pub fn disk_refuses(&self, refuses: bool) {
+        let in_the_way = self.store.path().with_extension("json.new");
+        if refuses {
+            std::fs::create_dir_all(in_the_way.join("folder")).unwrap();
+        } else {
+            std::fs::remove_dir_all(in_the_way).unwrap();
+        }
+    }
+
+    /// Waits until this was logged.
+    pub async fn wait_for_log(&self, text: &str) {
+        for _ in 0..1_500 {
+            if self.log().contains(text) {
+                return;
+            }
+            sleep(SECOND).await;
+        }
+        panic!("never logged {text}: {}", self.log());
     }
 
     /// Waits until the pipeline runtimes are told this status.
@@ -166,10 +208,11 @@ fn enrolled(identity: &mut Identity) {
     identity.settle(credential(1), None);
 }
 
-/// A trusted certificate, whose authority is written to `ca_file`, and one of an authority that nobody knows.
-fn faces(ca_file: &std::path::Path) -> Faces {
+/// A trusted certificate, and one of an authority that nobody knows; both authorities are written to the folder.
+fn faces(folder: &std::path::Path) -> Faces {
     let (known, unknown) = (authority(), authority());
-    std::fs::write(ca_file, known.pem()).unwrap();
+    std::fs::write(folder.join(CA_FILE), known.pem()).unwrap();
+    std::fs::write(folder.join(OTHER_AUTHORITY), unknown.pem()).unwrap();
     Faces { trusted: acceptor(&known), wrong: acceptor(&unknown) }
 }
 

@@ -42,6 +42,8 @@ pub enum Mood {
     HangUp,
     /// Another certificate than the agent can trust.
     WrongCertificate,
+    /// The same certificate, and otherwise as it should.
+    OtherAuthority,
     /// 429, and how many seconds to wait.
     Limited(u32),
     /// Its clock is so many seconds ahead.
@@ -163,7 +165,7 @@ async fn listen(listener: TcpListener, faces: Option<Faces>, mut shared: Shared)
 
 async fn converse(stream: TcpStream, faces: Option<Faces>, shared: Shared) {
     let Some(faces) = faces else { return exchange(stream, shared).await };
-    let wrong = *shared.mood.borrow() == Mood::WrongCertificate;
+    let wrong = matches!(*shared.mood.borrow(), Mood::WrongCertificate | Mood::OtherAuthority);
     let face = if wrong { faces.wrong } else { faces.trusted };
     match face.accept(stream).await {
         Ok(stream) => exchange(stream, shared).await,
