@@ -13,6 +13,7 @@
 //! [`telemetry`], signals in [`signals`]. [`core_dumps`] and [`privileges`] limit what a crash and a command of root can
 //! expose.
 
+mod certificates;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -10,7 +10,7 @@ use reqwest::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::clock;
+use crate::{certificates, clock};
 
 /// Our answers are far smaller; what is larger comes from somebody else.
 const MOST_BYTES: usize = 64 * 1_024;
@@ -217,6 +217,9 @@ pub(super) fn causes(error: &reqwest::Error) -> String {
         text.push_str(": ");
         text.push_str(&cut(&error.to_string()));
         cause = error.source();
+    }
+    if let Some(problem) = certificates::brief(error) {
+        text.push_str(&format!(" ({problem}: `planasonix-agent diagnose` says what mends it)"));
     }
     text
 }

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 use super::ConfigError;
 
 /// What a file may set. An enrollment token is not among them: any user can read the file.
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 15] = [
+    "ALL_PROXY",
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "NO_PROXY",
@@ -16,6 +17,10 @@ const KEYS: [&str; 10] = [
     "PLANASONIX_LOG_FILE",
     "PLANASONIX_RUNTIME_DIR",
     "PLANASONIX_STATE_DIR",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 ];
 
 /// The settings that a configuration file holds.
