@@ -466,11 +466,12 @@ fit_unit() {
     missing=
     if ! starts ''; then
         starts "$all" || cannot_start
+        # One after the other is demanded again, and stays demanded if the program starts: they depend on each other.
+        missing=$all
         for name in $all; do
-            others=$(printf '%s\n' "$all" | grep -vx "$name")
-            starts "$others" || missing="$missing $name"
+            others=$(printf '%s\n' "$missing" | grep -vx "$name") || others=
+            ! starts "$others" || missing=$others
         done
-        if [ -z "$missing" ] || ! starts "$missing"; then missing=$all; fi
     fi
     end_trial
     put_dropin
@@ -497,12 +498,12 @@ starts() {
 
 # left_out NAMES: a line for each that takes it back.
 left_out() {
-    for name in $1; do
-        case $name in
+    for taken in $1; do
+        case $taken in
             DevicePolicy) say DevicePolicy=auto ;;
             ProtectProc) say ProtectProc=default ;;
-            RestrictAddressFamilies | SystemCall*) say "$name=" ;;
-            *) say "$name=no" ;;
+            RestrictAddressFamilies | SystemCall*) say "$taken=" ;;
+            *) say "$taken=no" ;;
         esac
     done
 }
