@@ -167,7 +167,10 @@ const FORM: &str = "not a proxy's address: write it like http://proxy.example.co
 /// An address without a scheme is of an HTTP proxy.
 fn split_scheme(text: &str) -> Result<(ProxyScheme, &str), &'static str> {
     let Some((scheme, rest)) = text.split_once(':').filter(|(_, rest)| rest.starts_with('/')) else {
-        return Ok((ProxyScheme::Http, text));
+        // Its slashes are missing, or are backslashes.
+        let is_scheme = |user: (&str, &str)| user.1.contains('@') && ProxyScheme::parse(user.0).is_some();
+        let broken = text.split_once(':').is_some_and(is_scheme);
+        return if broken { Err(FORM) } else { Ok((ProxyScheme::Http, text)) };
     };
     // A user whose password begins with a slash is no scheme either.
     let scheme = ProxyScheme::parse(scheme).ok_or(

@@ -10,7 +10,7 @@ use std::{
 use super::*;
 
 /// Address, and the user and password that the proxy is shown.
-const ACCEPTED: [(&str, Option<&[u8]>); 24] = [
+const ACCEPTED: [(&str, Option<&[u8]>); 23] = [
     ("http://PLACE", None),
     ("HTTP://PLACE", None),
     ("PLACE", None),
@@ -18,7 +18,6 @@ const ACCEPTED: [(&str, Option<&[u8]>); 24] = [
     ("http:///PLACE", None),
     ("http://PLACE/", None),
     ("http://PLACE/path?query#fragment", None),
-    ("http://@PLACE", None),
     ("http://me:secret@PLACE", Some(b"me:secret")),
     ("me:secret@PLACE", Some(b"me:secret")),
     ("http://me@PLACE", Some(b"me:")),
