@@ -258,8 +258,8 @@ pub(crate) fn of_connection<'a>(error: &'a (dyn std::error::Error + 'static)) ->
 /// The problem alone, for a line of the log.
 pub(crate) fn brief(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     match of_connection(error)? {
-        // What the error itself says of these is enough.
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => None,
+        // The error itself says the first, and not enough of the second: a renewed authority or a key of another kind.
+        Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => None,
         error @ Error::InvalidCertificate(_) => {
             Some(explain(error, Subject { host: "", self_signed: true }).problem)
         }

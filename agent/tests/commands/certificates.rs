@@ -10,7 +10,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use planasonix_agent::diagnose::{Finding, Options, Verdict, examine};
+use planasonix_agent::{
+    client::{Client, Outcome},
+    diagnose::{Finding, Options, Verdict, examine},
+    timing::Timing,
+};
 use tempfile::TempDir;
 
 use crate::host::Host;
@@ -56,13 +60,25 @@ fn has(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
-/// What `diagnose` finds of `https://HOST`, where `ca.crt` is trusted.
-async fn tls(server: &Server, folder: &Path, host: &str) -> Finding {
-    let url = format!("https://{host}:{}", server.address.port());
+/// A host whose control plane is `https://NAME`, and which trusts `ca.crt`.
+fn host(server: &Server, folder: &Path, name: &str) -> Host {
+    let url = format!("https://{name}:{}", server.address.port());
     let ca = folder.join("ca.crt");
-    let host = Host::new(&format!("PLANASONIX_API_HOST={url}\nPLANASONIX_CA_FILE={}", ca.display()));
+    Host::new(&format!("PLANASONIX_API_HOST={url}\nPLANASONIX_CA_FILE={}", ca.display()))
+}
+
+/// What `diagnose` finds.
+async fn tls(host: &Host) -> Finding {
     let report = examine(&host.config, Options::default()).await;
     report.findings.into_iter().find(|finding| finding.probe == "tls").unwrap()
+}
+
+/// What the agent says in its log, and `enroll` to who runs it.
+async fn why(host: &Host) -> String {
+    match Client::new(&host.config, &Timing::default()).unwrap().ready().await.outcome {
+        Outcome::Retry(retry) => retry.why,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// With the security level that OpenSSL itself has; some distributions raise it.
@@ -82,6 +98,8 @@ const AUTHORITY: &str =
     "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -days 30 -subj /CN=ca";
 const ISSUE: &str =
     "openssl x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 -out server.crt";
+
+const ODD_KEY: &str = "of a kind or length that is not accepted";
 
 /// How it is made, the host it is asked for, what is said, and whether the line mends it.
 fn cases() -> Vec<(String, &'static str, &'static str)> {
@@ -105,7 +123,7 @@ fn cases() -> Vec<(String, &'static str, &'static str)> {
         (
             own("-addext subjectAltName=DNS:localhost -extensions usr_cert").replace("rsa:2048", "rsa:1024"),
             "localhost",
-            "kind or length",
+            ODD_KEY,
         ),
     ]
 }
@@ -121,15 +139,17 @@ async fn certificates_that_curl_takes_are_named_and_mended_by_the_line() {
     if !has("openssl") || !has("curl") {
         return;
     }
-    for (make, host, told) in cases() {
+    for (make, name, told) in cases() {
         let folder = TempDir::new().unwrap();
         let path = folder.path();
         sh(path, &make);
         let server = Server::start(path, &["-cipher", "DEFAULT@SECLEVEL=1"]);
-        assert!(curl_takes(&server, path, host), "curl refuses as well: {make}");
-        let finding = tls(&server, path, host).await;
+        assert!(curl_takes(&server, path, name), "curl refuses as well: {make}");
+        let finding = tls(&host(&server, path, name)).await;
         assert_eq!(finding.verdict, Verdict::Problem, "{make}: {finding}");
         assert!(finding.to_string().contains(told), "{make}: {finding}");
+        let why = why(&host(&server, path, name)).await;
+        assert!(why.contains(told) || told == ODD_KEY && why.contains("BadSignature"), "{make}: {why}");
         drop(server);
         let self_signed =
             fs::read(path.join("ca.crt")).unwrap() == fs::read(path.join("server.crt")).unwrap();
@@ -138,9 +158,9 @@ async fn certificates_that_curl_takes_are_named_and_mended_by_the_line() {
             sh(path, "cp server.crt ca.crt");
         }
         let server = Server::start(path, &[]);
-        let mended = tls(&server, path, host).await;
+        let mended = tls(&host(&server, path, name)).await;
         assert_eq!(mended.verdict, Verdict::Ok, "{make}: {mended}");
-        assert!(curl_takes(&server, path, host), "{make}");
+        assert!(curl_takes(&server, path, name), "{make}");
     }
 }
 
@@ -154,7 +174,7 @@ async fn other_reasons_against_a_server_are_told_apart() {
         format!("{AUTHORITY}; {REQUEST}; printf '{extensions}' >ext; {ISSUE} -extfile ext")
     };
     let good = issued("subjectAltName=DNS:localhost");
-    for (make, more, host, told) in [
+    for (make, more, name, told) in [
         (format!("{good}; cp server.crt ca.crt"), &[][..], "localhost", "the server's own certificate"),
         (
             format!("{good}; {}", AUTHORITY.replace("CN=ca", "CN=other")),
@@ -187,7 +207,7 @@ async fn other_reasons_against_a_server_are_told_apart() {
         let folder = TempDir::new().unwrap();
         sh(folder.path(), &make);
         let server = Server::start(folder.path(), more);
-        let finding = tls(&server, folder.path(), host).await;
+        let finding = tls(&host(&server, folder.path(), name)).await;
         assert_eq!(finding.verdict, Verdict::Problem, "{make}: {finding}");
         assert!(finding.to_string().contains(told) && finding.advice.is_some(), "{make}: {finding}");
     }
