@@ -21,6 +21,9 @@ impl Explanation {
     }
 }
 
+/// What the verifier makes of a certificate whose extended key usage lacks serverAuth.
+const NOT_FOR_SERVERS: &str = "certificate had invalid extensions";
+
 /// The keys that the agent can check signatures of.
 pub(crate) const KEYS: &str = "RSA of 2048 to 8192 bits, ECDSA P-256 or P-384, Ed25519";
 
@@ -110,15 +113,6 @@ fn explain_certificate(error: &CertificateError, server: Subject<'_>) -> Explana
         ),
         E::NotValidForName => other_name(server),
         E::NotValidForNameContext { presented, .. } => wrong_name(presented, server),
-        E::Expired | E::ExpiredContext { .. } => Explanation::new(
-            "a certificate of the chain has expired, by this host's clock",
-            "check this host's clock first; if it is right, the control plane's (or the proxy's) administrators have \
-             to renew the certificate",
-        ),
-        E::NotValidYet | E::NotValidYetContext { .. } => Explanation::new(
-            "a certificate of the chain is not valid yet, by this host's clock",
-            "set this host's clock",
-        ),
         E::BadEncoding => Explanation::new(
             "a certificate of the chain is not encoded as RFC 5280 wants it (a date, a number, bytes at its end)",
             server.reissue(),
@@ -132,14 +126,33 @@ fn explain_certificate(error: &CertificateError, server: Subject<'_>) -> Explana
         }
         E::InvalidPurpose | E::InvalidPurposeContext { .. } => no_server_purpose(server),
         E::Other(OtherError(other)) => {
-            let Some(error) = other.downcast_ref::<webpki::Error>() else {
-                // What the verifier of the operating system makes of a certificate that is not for servers.
-                return no_server_purpose(server);
-            };
-            explain_form(error, server)
+            if let Some(error) = other.downcast_ref::<webpki::Error>() {
+                explain_form(error, server)
+            } else if other.to_string() == NOT_FOR_SERVERS {
+                no_server_purpose(server)
+            } else {
+                unknown(&Error::InvalidCertificate(error.clone()))
+            }
         }
-        other => unknown(&Error::InvalidCertificate(other.clone())),
+        other => out_of_time(other).unwrap_or_else(|| unknown(&Error::InvalidCertificate(other.clone()))),
     }
+}
+
+fn out_of_time(error: &CertificateError) -> Option<Explanation> {
+    use CertificateError as E;
+
+    Some(match error {
+        E::Expired | E::ExpiredContext { .. } => Explanation::new(
+            "a certificate of the chain has expired, by this host's clock",
+            "check this host's clock first; if it is right, the control plane's (or the proxy's) administrators have \
+             to renew the certificate",
+        ),
+        E::NotValidYet | E::NotValidYetContext { .. } => Explanation::new(
+            "a certificate of the chain is not valid yet, by this host's clock",
+            "set this host's clock",
+        ),
+        _ => return None,
+    })
 }
 
 fn other_name(server: Subject<'_>) -> Explanation {
@@ -268,44 +281,4 @@ pub(crate) fn brief(error: &(dyn std::error::Error + 'static)) -> Option<String>
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use super::*;
-
-    const SERVER: Subject<'_> = Subject { host: "[2001:db8::1]", self_signed: true };
-
-    fn form(error: webpki::Error) -> Error {
-        Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
-    }
-
-    #[test]
-    fn lines_name_the_host_as_a_name_or_an_address() {
-        assert!(SERVER.line().ends_with("-addext subjectAltName=IP:2001:db8::1"), "{}", SERVER.line());
-        let issued = Subject { host: "api.example", self_signed: false };
-        assert!(issued.line().contains(r"\nsubjectAltName=DNS:api.example\n"), "{}", issued.line());
-    }
-
-    #[test]
-    fn error_of_tls_is_found_within_an_error_of_input() {
-        let error = io::Error::other(io::Error::other(form(webpki::Error::CaUsedAsEndEntity)));
-        assert!(brief(&error).unwrap().contains("CA:TRUE"));
-        assert_eq!(brief(&io::Error::other("refused")), None);
-    }
-
-    #[test]
-    fn forms_that_are_seldom_seen_have_advice_too() {
-        for (error, problem) in [
-            (form(webpki::Error::UnsupportedCriticalExtension), "critical extension"),
-            (form(webpki::Error::NameConstraintViolation), "may not issue"),
-            (form(webpki::Error::InvalidSerialNumber), "RFC 5280"),
-            (form(webpki::Error::EndEntityUsedAsCa), "lacks CA:TRUE"),
-            (Error::AlertReceived(AlertDescription::ProtocolVersion), "older versions"),
-            (Error::AlertReceived(AlertDescription::CertificateRequired), "of its clients"),
-            (Error::General("other".to_owned()), "not accepted"),
-        ] {
-            let explained = explain(&error, SERVER);
-            assert!(explained.problem.contains(problem) && !explained.advice.is_empty(), "{explained:?}");
-        }
-    }
-}
+mod tests;

@@ -144,6 +144,12 @@ async fn secure(config: &Config, url: &Url, route: &Route, stream: TcpStream) ->
             return (finding.with_problem(failure.to_string(), advice), false);
         }
     };
+    let believed = describe(&mut finding, config, host, (&trust, &seen));
+    (finding, believed)
+}
+
+/// Says what the handshake has shown, and whether the agent would go on.
+fn describe(finding: &mut Finding, config: &Config, host: &str, (trust, seen): (&Trust, &Seen)) -> bool {
     finding.fact("protocol", seen.protocol);
     let now = clock::now();
     for (index, shown) in seen.chain.iter().enumerate() {
@@ -157,7 +163,7 @@ async fn secure(config: &Config, url: &Url, route: &Route, stream: TcpStream) ->
         let Explanation { problem, advice } = certificate::explain(error, host, &seen.chain, &trust.extra);
         finding.problem(problem, advice);
     }
-    (finding, seen.verdict.is_ok())
+    seen.verdict.is_ok()
 }
 
 async fn shake(

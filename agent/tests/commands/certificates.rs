@@ -164,46 +164,37 @@ async fn certificates_that_curl_takes_are_named_and_mended_by_the_line() {
     }
 }
 
+/// How it is made, more arguments for the server, the host it is asked for, what is said.
+type Refused = (String, &'static [&'static str], &'static str, &'static str);
+
+fn refused_cases() -> [Refused; 8] {
+    let issued = |extensions: &str| {
+        format!("{AUTHORITY}; {REQUEST}; printf '{extensions}' >ext; {ISSUE} -extfile ext")
+    };
+    let good = issued("subjectAltName=DNS:localhost");
+    let other = AUTHORITY.replace("CN=ca", "CN=other");
+    let p521 = good.replace("rsa:2048", "ec -pkeyopt ec_paramgen_curve:P-521");
+    let critical = issued("subjectAltName=DNS:localhost\\n1.2.3.4=critical,ASN1:NULL");
+    let client = issued("subjectAltName=DNS:localhost\\nextendedKeyUsage=clientAuth");
+    [
+        (format!("{good}; cp server.crt ca.crt"), &[], "localhost", "the server's own certificate"),
+        (format!("{good}; {other}"), &[], "localhost", "nor is it in PLANASONIX_CA_FILE"),
+        (issued("subjectAltName=DNS:127.0.0.1"), &[], "127.0.0.1", "where an address has to stand as IP:"),
+        (client, &[], "localhost", "lacks serverAuth"),
+        (critical, &[], "localhost", "critical extension"),
+        (p521, &[], "localhost", "no cipher or key in common"),
+        (good.clone(), &["-tls1_2", "-cipher", "AES128-SHA"], "localhost", "no cipher or key in common"),
+        (good, &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"], "localhost", "older versions of TLS"),
+    ]
+}
+
 /// What no line mends, or curl does not take either: it has advice of its own.
 #[tokio::test]
 async fn other_reasons_against_a_server_are_told_apart() {
     if !has("openssl") {
         return;
     }
-    let issued = |extensions: &str| {
-        format!("{AUTHORITY}; {REQUEST}; printf '{extensions}' >ext; {ISSUE} -extfile ext")
-    };
-    let good = issued("subjectAltName=DNS:localhost");
-    for (make, more, name, told) in [
-        (format!("{good}; cp server.crt ca.crt"), &[][..], "localhost", "the server's own certificate"),
-        (
-            format!("{good}; {}", AUTHORITY.replace("CN=ca", "CN=other")),
-            &[],
-            "localhost",
-            "nor is it in PLANASONIX_CA_FILE",
-        ),
-        (issued("subjectAltName=DNS:127.0.0.1"), &[], "127.0.0.1", "where an address has to stand as IP:"),
-        (
-            issued("subjectAltName=DNS:localhost\\nextendedKeyUsage=clientAuth"),
-            &[],
-            "localhost",
-            "lacks serverAuth",
-        ),
-        (
-            issued("subjectAltName=DNS:localhost\\n1.2.3.4=critical,ASN1:NULL"),
-            &[],
-            "localhost",
-            "critical extension",
-        ),
-        (
-            good.replace("rsa:2048", "ec -pkeyopt ec_paramgen_curve:P-521"),
-            &[],
-            "localhost",
-            "no cipher or key in common",
-        ),
-        (good.clone(), &["-tls1_2", "-cipher", "AES128-SHA"], "localhost", "no cipher or key in common"),
-        (good, &["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"], "localhost", "older versions of TLS"),
-    ] {
+    for (make, more, name, told) in refused_cases() {
         let folder = TempDir::new().unwrap();
         sh(folder.path(), &make);
         let server = Server::start(folder.path(), more);
