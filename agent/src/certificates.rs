@@ -255,7 +255,7 @@ pub(crate) fn explain_handshake(error: &Error) -> Option<Explanation> {
 }
 
 /// The cause that TLS has for an error of a connection.
-pub(crate) fn of_connection<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Error> {
+pub(crate) fn of_connection(error: &(dyn std::error::Error + 'static)) -> Option<&Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

@@ -218,10 +218,10 @@ pub(super) fn causes(error: &reqwest::Error) -> String {
         text.push_str(&cut(&error.to_string()));
         cause = error.source();
     }
-    if let Some(problem) = certificates::brief(error) {
-        text.push_str(&format!(" ({problem}: `planasonix-agent diagnose` says what mends it)"));
+    match certificates::brief(error) {
+        Some(problem) => format!("{text} ({problem}: `planasonix-agent diagnose` says what mends it)"),
+        None => text,
     }
-    text
 }
 
 #[cfg(test)]
