@@ -24,7 +24,7 @@ const USAGE: u8 = 2;
 /// The Planasonix pipeline agent: keeps this host connected with the control plane.
 ///
 /// A setting is a flag, else a variable, else a line KEY=value of the configuration file. From the
-/// environment and the file also come `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
+/// environment and the file also come `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`.
 #[derive(Debug, Parser)]
 #[command(name = "planasonix-agent", version, about, disable_help_subcommand = true)]
 struct Cli {

@@ -13,7 +13,7 @@ use planasonix_wire::{
     enroll::{Enroll, Enrolled, RotatedCredential},
     heartbeat::{Heartbeat, HeartbeatAck},
 };
-use reqwest::{Method, NoProxy, Proxy, RequestBuilder, Url, header};
+use reqwest::{Method, RequestBuilder, Url, header};
 use serde::{Serialize, de::IgnoredAny};
 
 use self::renewal::RenewingClient;
@@ -22,7 +22,7 @@ pub use self::{
     tls::install_provider,
 };
 use crate::{
-    config::{Config, ConfigError, Proxies},
+    config::{Config, ConfigError, Proxies, ProxyChoice},
     secret::Token,
     timing::Timing,
 };
@@ -120,25 +120,18 @@ pub fn is_loopback(url: &Url) -> bool {
     name == "localhost" || name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback())
 }
 
-/// The proxies of the settings, if the way to `host` is not left to the system.
+/// The way out that the settings choose, unless it is left to the system.
 fn proxied(
     builder: reqwest::ClientBuilder,
     host: &Url,
     proxies: &Proxies,
 ) -> Result<reqwest::ClientBuilder, ConfigError> {
-    let refuse = |name, error: reqwest::Error| ConfigError::Value { name, issue: answer::causes(&error) };
-    let exceptions = || proxies.exceptions.as_deref().and_then(NoProxy::from_string);
-    if proxies.leave_to_system(host) {
-        return Ok(builder);
-    }
-    let mut builder = builder.no_proxy();
-    if let Some(proxy) = &proxies.https {
-        let proxy = Proxy::https(proxy.expose().clone()).map_err(|error| refuse("HTTPS_PROXY", error))?;
-        builder = builder.proxy(proxy.no_proxy(exceptions()));
-    }
-    if let Some(proxy) = &proxies.http {
-        let proxy = Proxy::http(proxy.expose().clone()).map_err(|error| refuse("HTTP_PROXY", error))?;
-        builder = builder.proxy(proxy.no_proxy(exceptions()));
-    }
-    Ok(builder)
+    Ok(match proxies.choose(host) {
+        ProxyChoice::System => builder,
+        ProxyChoice::Excepted | ProxyChoice::NotSet => builder.no_proxy(),
+        ProxyChoice::Proxy { setting, proxy } => {
+            let refuse = |error| ConfigError::Value { name: setting, issue: answer::causes(&error) };
+            builder.no_proxy().proxy(proxy.for_client().map_err(refuse)?)
+        }
+    })
 }

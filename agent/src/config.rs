@@ -20,7 +20,7 @@ use reqwest::Url;
 
 pub use self::{
     file::Lines,
-    proxy::{Proxies, ProxyUrl},
+    proxy::{Proxies, ProxyChoice, ProxyScheme, ProxyUrl},
     tokens::{TokenArgs, TokenSource},
 };
 
@@ -218,6 +218,10 @@ fn host(text: &str) -> Result<Url, ConfigError> {
     if !url.username().is_empty() || url.password().is_some() {
         return Err(refuse("must not hold a user name or a password"));
     }
+    // A backslash ends the host for some readers and not for others, and behind it may stand a password.
+    if text.contains(['\\', '@']) {
+        return Err(refuse("must not hold a backslash or @"));
+    }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(refuse("must not hold ? or #"));
     }
@@ -273,6 +277,8 @@ mod tests {
             ("PLANASONIX_API_HOST=api.planasonix.com", "PLANASONIX_API_HOST"),
             ("PLANASONIX_API_HOST=ftp://x", "PLANASONIX_API_HOST"),
             ("PLANASONIX_API_HOST=https://user:hunter2@x", "PLANASONIX_API_HOST"),
+            (r"PLANASONIX_API_HOST=https://CORP\user:hunter2@x", "PLANASONIX_API_HOST"),
+            ("PLANASONIX_API_HOST=https://x/user:hunter2@y", "PLANASONIX_API_HOST"),
             ("PLANASONIX_AGENT_ID=agt_1", "PLANASONIX_AGENT_ID"),
             ("HTTP_PROXY=http://[", "HTTP_PROXY"),
         ] {
@@ -284,7 +290,7 @@ mod tests {
     #[test]
     fn a_proxy_of_the_environment_wins_over_the_file() {
         let config = resolve(&Options::default(), "HTTPS_PROXY=http://other:1\nNO_PROXY=internal").unwrap();
-        assert_eq!(config.proxies.https.unwrap().to_string(), "http://proxy.example:3128/");
+        assert_eq!(config.proxies.https.unwrap().to_string(), "http://proxy.example:3128");
         assert_eq!(config.proxies.exceptions.unwrap(), "internal");
     }
 }

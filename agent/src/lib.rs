@@ -11,10 +11,11 @@
 //!
 //! What every part needs stands in one place each: settings in [`config`], waiting times in [`timing`], the
 //! clock in [`clock`], chance in [`entropy`], secrets in [`secret`], printing in [`output`], the log in
-//! [`telemetry`], signals in [`signals`], encodings in [`text`]. [`core_dumps`] and [`privileges`] limit what a crash and a command of root can
-//! expose.
+//! [`telemetry`], signals in [`signals`], encodings in [`text`]. [`core_dumps`] and [`privileges`] limit what a crash
+//! and a command of root can expose.
 
 pub mod authorities;
+mod certificates;
 pub mod cli;
 pub mod client;
 pub mod clock;

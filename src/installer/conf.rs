@@ -12,7 +12,8 @@ pub(super) fn agent_conf(url: &PublicUrl, agent: AgentId) -> String {
 PLANASONIX_API_HOST={url}
 PLANASONIX_AGENT_ID={agent}
 
-# For a network that reaches the control plane through a proxy only:
+# For a network that reaches the control plane through a proxy only (ALL_PROXY=socks5h://… for SOCKS). In its user and
+# password, @ is written %40, / %2F, ? %3F, # %23 and % %25:
 #HTTPS_PROXY=http://proxy.example.com:3128
 #NO_PROXY=localhost,127.0.0.1
 

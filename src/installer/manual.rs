@@ -64,7 +64,7 @@ fn sum(sha256: &str) -> String {
 
 /// What the script takes: the token, and the way out of a network that lets nobody out directly, which `curl` took
 /// as well.
-const PIPED: &str = "PLANASONIX_(ENROLLMENT_TOKEN|CA_FILE)|HTTPS?_PROXY|https?_proxy|NO_PROXY|no_proxy";
+const PIPED: &str = "PLANASONIX_(ENROLLMENT_TOKEN|CA_FILE)|(HTTPS?|ALL|NO)_PROXY|(https?|all|no)_proxy";
 
 /// As root the script is run directly: a small host may have no sudo. `sh` runs it, since the folder for temporary
 /// files may be mounted `noexec`.
@@ -94,8 +94,9 @@ fn by_powershell(source: &str) -> String {
          if ($LASTEXITCODE -ne 0) {{ throw \"cannot take $d over: run this as administrator\" }}; \
          icacls.exe $d /inheritance:r /grant:r '*S-1-5-18:(OI)(CI)F' '*S-1-5-32-544:(OI)(CI)F' /q | Out-Null; \
          if ($LASTEXITCODE -ne 0) {{ throw \"cannot close $d to others\" }}; \
-         $p = @{{}}; if ($env:HTTPS_PROXY -and $PSVersionTable.PSVersion.Major -lt 6) \
-         {{ $p.Proxy = if ($env:HTTPS_PROXY -match '://') {{ $env:HTTPS_PROXY }} else {{ \"http://$env:HTTPS_PROXY\" }} }}; \
+         $p = @{{}}; $x = if ($env:HTTPS_PROXY) {{ $env:HTTPS_PROXY }} else {{ $env:ALL_PROXY }}; \
+         if ($x -and $PSVersionTable.PSVersion.Major -lt 6) \
+         {{ $p.Proxy = if ($x -match '://') {{ $x }} else {{ \"http://$x\" }} }}; \
          Invoke-WebRequest @p -UseBasicParsing -Uri '{source}' -OutFile (Join-Path $d planasonix-agent.zip) \
          -Headers @{{ Authorization = \"Bearer $env:PLANASONIX_ENROLLMENT_TOKEN\" }} | Out-Null; $d }} \
          catch {{ [IO.Directory]::Delete($d, $true); throw }} }}"

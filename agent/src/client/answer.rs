@@ -10,7 +10,7 @@ use reqwest::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::clock;
+use crate::{certificates, clock};
 
 /// Our answers are far smaller; what is larger comes from somebody else.
 const MOST_BYTES: usize = 64 * 1_024;
@@ -226,7 +226,10 @@ pub(super) fn causes(error: &reqwest::Error) -> String {
         text.push_str(&cut(&error.to_string()));
         cause = error.source();
     }
-    text
+    match certificates::brief(error) {
+        Some(problem) => format!("{text} ({problem}: `planasonix-agent diagnose` says what mends it)"),
+        None => text,
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,8 @@ use super::ConfigError;
 use crate::text;
 
 /// What a file may set. An enrollment token is not among them: any user can read the file.
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 16] = [
+    "ALL_PROXY",
     "HTTPS_PROXY",
     "HTTP_PROXY",
     "NO_PROXY",
@@ -18,6 +19,10 @@ const KEYS: [&str; 11] = [
     "PLANASONIX_LOG_FILE",
     "PLANASONIX_RUNTIME_DIR",
     "PLANASONIX_STATE_DIR",
+    "all_proxy",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
 ];
 
 /// The settings that a configuration file holds.

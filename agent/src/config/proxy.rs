@@ -1,91 +1,86 @@
-//! The way out of a network that lets nobody out directly.
+//! Which proxy the control plane is reached by, if any: the rules of curl, which fetched the bundle.
 
-use std::fmt;
+mod exceptions;
+mod url;
 
-use http::Uri;
-use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Url;
 
+pub use self::url::{ProxyScheme, ProxyUrl};
 use super::{ConfigError, Lines};
 
-/// The proxies, as `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` name them.
+/// The proxies, as `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY` name them.
 #[derive(Debug, Clone, Default)]
 pub struct Proxies {
     /// For a control plane at `https://`.
     pub https: Option<ProxyUrl>,
     /// For a control plane at `http://`.
     pub http: Option<ProxyUrl>,
-    /// Hosts, domains and networks that are reached directly, with commas between.
+    /// For either, unless its own is set.
+    pub all: Option<ProxyUrl>,
+    /// Hosts, domains and networks that are reached directly, with commas or blanks between.
     pub exceptions: Option<String>,
 }
 
+/// How the control plane is reached.
+#[derive(Debug)]
+pub enum ProxyChoice<'a> {
+    /// By this proxy.
+    Proxy {
+        /// The name of the setting that holds it.
+        setting: &'static str,
+        /// The proxy.
+        proxy: &'a ProxyUrl,
+    },
+    /// Directly: `NO_PROXY` names the host.
+    Excepted,
+    /// Directly: no proxy is set for addresses of its scheme.
+    NotSet,
+    /// As the system's own settings say, on Windows and macOS.
+    System,
+}
+
 impl Proxies {
-    /// Takes each from its variable, in capitals or, as curl has it, in small letters; else from the file.
+    /// Takes each from its variable, in small letters before capitals as curl does; else from the file. A variable
+    /// that is empty counts as not set.
     pub(super) fn resolve(
         variable: impl Fn(&str) -> Option<String>,
         lines: &Lines,
     ) -> Result<Self, ConfigError> {
         let either = |name: &str| {
-            let given = variable(name).or_else(|| variable(&name.to_ascii_lowercase()));
-            given.or_else(|| lines.get(name).map(str::to_owned))
+            let lower = name.to_ascii_lowercase();
+            let given = variable(&lower).or_else(|| variable(name));
+            given.or_else(|| lines.get(&lower).or_else(|| lines.get(name)).map(str::to_owned))
         };
         let proxy = |name| either(name).map(|text| ProxyUrl::parse(name, &text)).transpose();
-        Ok(Self { https: proxy("HTTPS_PROXY")?, http: proxy("HTTP_PROXY")?, exceptions: either("NO_PROXY") })
-    }
-}
-
-impl Proxies {
-    /// Whether the system's own settings say how `url` is reached: where no proxy is named here, Windows and
-    /// macOS have a say of their own, except on what is to be reached directly.
-    pub fn leave_to_system(&self, url: &Url) -> bool {
-        let named = self.https.is_some() || self.http.is_some();
-        cfg!(any(windows, target_os = "macos")) && !named && !self.except(url)
+        Ok(Self {
+            https: proxy("HTTPS_PROXY")?,
+            http: proxy("HTTP_PROXY")?,
+            all: proxy("ALL_PROXY")?,
+            exceptions: either("NO_PROXY"),
+        })
     }
 
-    /// Whether `NO_PROXY` names `url`'s host.
-    pub fn except(&self, url: &Url) -> bool {
-        let exceptions = self.exceptions.as_deref().unwrap_or_default();
-        let matcher = Matcher::builder().all("http://proxy.invalid").no(exceptions).build();
-        url.as_str().parse::<Uri>().is_ok_and(|uri| matcher.intercept(&uri).is_none())
-    }
-}
-
-/// A proxy's address. It may hold a password, which only [`ProxyUrl::expose`] tells.
-#[derive(Clone)]
-pub struct ProxyUrl(Url);
-
-impl ProxyUrl {
-    fn parse(name: &'static str, text: &str) -> Result<Self, ConfigError> {
-        let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-        let refused = || ConfigError::Value {
-            name,
-            issue: "not a proxy's address: write it like http://proxy.example.com:3128".to_owned(),
-        };
-        let url = Url::parse(whole.trim()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        url.filter(Url::has_host).map(Self).ok_or_else(refused)
-    }
-
-    /// The address, with its password.
-    pub const fn expose(&self) -> &Url {
-        &self.0
-    }
-}
-
-impl fmt::Display for ProxyUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = self.0.clone();
-        if !shown.username().is_empty() || shown.password().is_some() {
-            // Neither fails on an address that has a host, as all of ours do.
-            let _ = shown.set_username("REDACTED");
-            let _ = shown.set_password(None);
+    /// How `url` is reached. The agent's client and `diagnose` both follow this.
+    pub fn choose(&self, url: &Url) -> ProxyChoice<'_> {
+        let named = [("HTTPS_PROXY", &self.https), ("HTTP_PROXY", &self.http), ("ALL_PROXY", &self.all)];
+        if self.exceptions.as_deref().is_some_and(|list| exceptions::names(list, url)) {
+            return ProxyChoice::Excepted;
         }
-        fmt::Display::fmt(&shown, f)
+        if cfg!(any(windows, target_os = "macos")) && named.iter().all(|(_, proxy)| proxy.is_none()) {
+            return ProxyChoice::System;
+        }
+        let other = if url.scheme() == "https" { "HTTP_PROXY" } else { "HTTPS_PROXY" };
+        named
+            .into_iter()
+            .filter(|(setting, _)| *setting != other)
+            .find_map(|(setting, proxy)| proxy.as_ref().map(|proxy| ProxyChoice::Proxy { setting, proxy }))
+            .unwrap_or(ProxyChoice::NotSet)
     }
-}
 
-impl fmt::Debug for ProxyUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+    /// `NO_PROXY` as it may be shown: an entry with `@` may hold a password.
+    pub fn shown_exceptions(&self) -> Option<String> {
+        let shown = |entry: &str| if entry.contains('@') { "REDACTED".to_owned() } else { entry.to_owned() };
+        self.exceptions.as_ref().map(|list| list.split(',').map(shown).collect::<Vec<_>>().join(","))
     }
 }
 
@@ -93,28 +88,80 @@ impl fmt::Debug for ProxyUrl {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_exception_holds_where_no_proxy_is_named_too() {
-        let exceptions = Some(".example, 10.0.0.0/8".to_owned());
-        let proxies = Proxies { exceptions, ..Proxies::default() };
-        for (url, excepted) in [
-            ("https://api.example", true),
-            ("http://10.1.2.3:8080", true),
-            ("https://api.planasonix.com", false),
-        ] {
-            let url = Url::parse(url).unwrap();
-            assert_eq!(proxies.except(&url), excepted, "{url}");
-            assert!(!Proxies::default().except(&url), "{url}");
-            let systems_word_counts = cfg!(any(windows, target_os = "macos")) && !excepted;
-            assert_eq!(proxies.leave_to_system(&url), systems_word_counts, "{url}");
+    fn proxies(environment: &[(&str, &str)], file: &str) -> Proxies {
+        let lines = Lines::parse(file, "agent.conf".as_ref()).unwrap();
+        let variable = |name: &str| {
+            let found = environment.iter().find(|(key, value)| *key == name && !value.is_empty());
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Proxies::resolve(variable, &lines).unwrap()
+    }
+
+    fn chosen(proxies: &Proxies, url: &str) -> String {
+        match proxies.choose(&Url::parse(url).unwrap()) {
+            ProxyChoice::Proxy { setting, proxy } => format!("{setting} {proxy}"),
+            other => format!("{other:?}"),
         }
     }
 
     #[test]
-    fn a_proxys_password_is_never_printed() {
-        let proxy = ProxyUrl::parse("HTTPS_PROXY", "http://me:secret@proxy.example:3128").unwrap();
-        assert_eq!(format!("{proxy} {proxy:?}").matches("secret").count(), 0);
-        assert_eq!(proxy.to_string(), "http://REDACTED@proxy.example:3128/");
-        assert_eq!(proxy.expose().password(), Some("secret"));
+    fn exception_holds_without_a_named_proxy_too() {
+        let excepted = proxies(&[], "NO_PROXY=.example, 10.0.0.0/8");
+        for url in ["https://api.example", "http://10.1.2.3:8080"] {
+            assert_eq!(chosen(&excepted, url), "Excepted", "{url}");
+        }
+        let by_system = if cfg!(any(windows, target_os = "macos")) { "System" } else { "NotSet" };
+        assert_eq!(chosen(&excepted, "https://api.planasonix.com"), by_system);
+        assert_eq!(chosen(&Proxies::default(), "https://api.example"), by_system);
+    }
+
+    /// Each as curl 7.88 chooses, but for `HTTP_PROXY` in capitals, which curl leaves out of fear of CGI.
+    #[test]
+    fn settings_are_preferred_as_curl_prefers_them() {
+        let https = "https://api.example";
+        for (environment, url, expected) in [
+            (
+                &[("https_proxy", "http://low:1"), ("HTTPS_PROXY", "http://up:1")][..],
+                https,
+                "HTTPS_PROXY http://low:1",
+            ),
+            (&[("https_proxy", ""), ("HTTPS_PROXY", "http://up:1")], https, "HTTPS_PROXY http://up:1"),
+            (&[("ALL_PROXY", "http://up:1")], https, "ALL_PROXY http://up:1"),
+            (&[("all_proxy", "http://low:1"), ("ALL_PROXY", "http://up:1")], https, "ALL_PROXY http://low:1"),
+            (
+                &[("all_proxy", "http://low:1"), ("HTTPS_PROXY", "http://up:1")],
+                https,
+                "HTTPS_PROXY http://up:1",
+            ),
+            (&[("ALL_PROXY", "http://up:1"), ("NO_PROXY", "api.example")], https, "Excepted"),
+            (
+                &[("ALL_PROXY", "http://up:1"), ("NO_PROXY", "api.example"), ("no_proxy", "b")],
+                https,
+                "ALL_PROXY http://up:1",
+            ),
+            (
+                &[("HTTP_PROXY", "http://up:1"), ("all_proxy", "socks5h://low:2")],
+                https,
+                "ALL_PROXY socks5h://low:2",
+            ),
+            (&[("HTTPS_PROXY", "http://up:1")], "http://api.example", "NotSet"),
+            (&[("HTTP_PROXY", "http://up:1")], "http://api.example", "HTTP_PROXY http://up:1"),
+        ] {
+            assert_eq!(chosen(&proxies(environment, ""), url), expected, "{environment:?}");
+        }
+    }
+
+    #[test]
+    fn variable_wins_over_file_and_file_takes_small_letters() {
+        let both = proxies(&[("HTTPS_PROXY", "http://env:1")], "HTTPS_PROXY=http://file:1");
+        assert_eq!(chosen(&both, "https://api.example"), "HTTPS_PROXY http://env:1");
+        let file = proxies(&[], "https_proxy=http://file:1\nno_proxy=b");
+        assert_eq!(chosen(&file, "https://api.example"), "HTTPS_PROXY http://file:1");
+    }
+
+    #[test]
+    fn password_within_exceptions_is_not_shown() {
+        let shown = proxies(&[], "NO_PROXY=a.example, http://me:secret@b.example").shown_exceptions();
+        assert_eq!(shown.unwrap(), "a.example,REDACTED");
     }
 }

@@ -2,7 +2,13 @@
 
 use chrono::{DateTime, Utc};
 use rustls::{CertificateError, Error, pki_types::CertificateDer};
-use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+use x509_parser::{
+    oid_registry::asn1_rs::oid,
+    prelude::{FromDer, GeneralName, X509Certificate, X509Version},
+    public_key::PublicKey,
+};
+
+use crate::certificates::{self, Explanation, Subject};
 
 /// One line: whom it is for, who issued it, how long it is good.
 pub(super) fn describe(certificate: &CertificateDer<'_>, now: DateTime<Utc>) -> String {
@@ -11,8 +17,10 @@ pub(super) fn describe(certificate: &CertificateDer<'_>, now: DateTime<Utc>) -> 
     };
     let names = names(&parsed);
     let names = if names.is_empty() { String::new() } else { format!(" ({names})") };
+    let old = if parsed.version() == X509Version::V1 { "; X.509 version 1" } else { "" };
+    let authority = if parsed.is_ca() { "; CA:TRUE" } else { "" };
     let expiry = expiry(parsed.validity().not_after.timestamp(), now);
-    format!("{}{names}; issued by {}; {expiry}", parsed.subject(), parsed.issuer())
+    format!("{}{names}; issued by {}; {expiry}{old}{authority}", parsed.subject(), parsed.issuer())
 }
 
 fn names(certificate: &X509Certificate<'_>) -> String {
@@ -45,44 +53,81 @@ fn expiry(not_after: i64, now: DateTime<Utc>) -> String {
     }
 }
 
-/// Why a chain is not believed, and what to do.
-pub(super) fn explain(error: &Error, host: &str) -> (String, String) {
-    let (problem, advice) = match error {
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => (
-            "the certificate's issuer is not known to this host",
-            "if your network inspects TLS, or the control plane has your company's own certificate: write that \
-             authority's certificate (PEM) into a file and name it as PLANASONIX_CA_FILE"
-                .to_owned(),
-        ),
-        Error::InvalidCertificate(CertificateError::BadSignature) => (
-            "the authority that this host knows by the issuer's name has another key",
-            "the authority was renewed: put its present certificate (PEM) into the file that PLANASONIX_CA_FILE names"
-                .to_owned(),
-        ),
-        Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => (
-            "the certificate is for another name",
-            format!("set PLANASONIX_API_HOST to a name that the certificate bears; {host} is none"),
-        ),
-        Error::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => (
-            "a certificate of the chain has expired, by this host's clock",
-            "check this host's clock first; if it is right, the control plane's (or the proxy's) administrators \
-             have to renew the certificate"
-                .to_owned(),
-        ),
-        Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => (
-            "a certificate of the chain is not valid yet, by this host's clock",
-            "set this host's clock".to_owned(),
-        ),
-        _ => {
-            let advice = "name the authority to trust as PLANASONIX_CA_FILE (PEM), or have the chain repaired";
-            return (format!("the certificate is not accepted: {error}"), advice.to_owned());
-        }
+/// Why a chain is not believed, and what to do. `trusted` are the certificates of the file that `PLANASONIX_CA_FILE`
+/// names.
+pub(super) fn explain(
+    error: &Error,
+    host: &str,
+    chain: &[CertificateDer<'_>],
+    trusted: &[CertificateDer<'_>],
+) -> Explanation {
+    let Some(leaf) = chain.first().and_then(parse) else {
+        return certificates::explain(error, Subject { host, self_signed: false });
     };
-    (problem.to_owned(), advice)
+    let server = Subject { host, self_signed: leaf.subject() == leaf.issuer() };
+    if is_about_keys(error)
+        && let Some(odd) = chain.iter().chain(trusted).filter_map(parse).find(has_odd_key)
+    {
+        return certificates::unsupported_key(&format!("the key of {}", odd.subject()), server);
+    }
+    if matches!(error, Error::InvalidCertificate(CertificateError::UnknownIssuer)) {
+        return unknown_issuer(chain, trusted, &leaf, server);
+    }
+    certificates::explain(error, server)
+}
+
+fn parse<'a>(certificate: &'a CertificateDer<'_>) -> Option<X509Certificate<'a>> {
+    X509Certificate::from_der(certificate).ok().map(|(_, parsed)| parsed)
+}
+
+/// The verifier says alike of a key that it cannot use and of a signature that does not fit.
+const fn is_about_keys(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::InvalidCertificate(
+            CertificateError::BadSignature
+                | CertificateError::UnsupportedSignatureAlgorithmContext { .. }
+                | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. }
+        )
+    )
+}
+
+fn has_odd_key(certificate: &X509Certificate<'_>) -> bool {
+    let key = certificate.public_key();
+    match key.parsed() {
+        Ok(PublicKey::RSA(rsa)) => !(2_048..=8_192).contains(&rsa.key_size()),
+        Ok(PublicKey::EC(point)) => !matches!(point.key_size(), 256 | 384),
+        // Ed25519.
+        _ => key.algorithm.algorithm != oid!(1.3.101.112),
+    }
+}
+
+fn unknown_issuer(
+    chain: &[CertificateDer<'_>],
+    trusted: &[CertificateDer<'_>],
+    leaf: &X509Certificate<'_>,
+    server: Subject<'_>,
+) -> Explanation {
+    let known = Error::InvalidCertificate(CertificateError::UnknownIssuer);
+    if !server.self_signed && chain.first().is_some_and(|first| trusted.contains(first)) {
+        return Explanation::new(
+            "the certificate's issuer is not known to this host: PLANASONIX_CA_FILE holds the server's own certificate",
+            format!("put the certificate (PEM) of its issuer there, which is {}", leaf.issuer()),
+        );
+    }
+    if trusted.is_empty() {
+        return certificates::explain(&known, server);
+    }
+    let issuer = chain.last().and_then(parse).map_or_else(String::new, |last| last.issuer().to_string());
+    Explanation::new(
+        format!(
+            "the certificate's issuer is not known to this host: nor is it in PLANASONIX_CA_FILE ({issuer})"
+        ),
+        format!(
+            "add the certificate (PEM) of {issuer} to the file that PLANASONIX_CA_FILE names, or have the server send \
+             the certificates between its own and an authority's"
+        ),
+    )
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub(super) fn program() -> Finding {
     finding
 }
 
-/// The settings in force. Passwords of proxies are left out; the enrollment token is no setting.
+/// The settings in force. Of proxies, users and passwords are left out; the enrollment token is no setting.
 pub(super) fn settings(config: &Config) -> Finding {
     let mut finding = Finding::new("configuration");
     let there = if config.file.exists() { "" } else { " (not there)" };
@@ -38,7 +38,8 @@ pub(super) fn settings(config: &Config) -> Finding {
         .fact("PLANASONIX_CA_FILE", or_none(config.ca_file.as_ref().map(|path| path.display().to_string())));
     finding.fact("HTTPS_PROXY", or_none(config.proxies.https.as_ref().map(ToString::to_string)));
     finding.fact("HTTP_PROXY", or_none(config.proxies.http.as_ref().map(ToString::to_string)));
-    finding.fact("NO_PROXY", or_none(config.proxies.exceptions.clone()));
+    finding.fact("ALL_PROXY", or_none(config.proxies.all.as_ref().map(ToString::to_string)));
+    finding.fact("NO_PROXY", or_none(config.proxies.shown_exceptions()));
     finding.fact("PLANASONIX_STATE_DIR", config.state_dir.display());
     finding.fact("PLANASONIX_DATA_DIR", config.data_dir.display());
     finding.fact("PLANASONIX_RUNTIME_DIR", config.runtime_dir.display());

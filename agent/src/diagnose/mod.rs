@@ -8,9 +8,11 @@ mod credential;
 mod finding;
 mod local;
 mod network;
+mod race;
 mod reach;
 mod route;
 mod service;
+mod socks;
 mod tls;
 
 use std::process::ExitCode;

@@ -1,6 +1,5 @@
 //! The way to the control plane, step by step, each on what the step before it reached.
 
-use http::Uri;
 use reqwest::Url;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -11,14 +10,17 @@ use tokio::{
 use super::{
     certificate,
     finding::Finding,
+    race,
     reach::{self, PATIENCE, Refused},
-    route::{self, Route},
-    tls::{Seen, Trust, TrustError},
+    route::{self, Hop, Route},
+    socks,
+    tls::{BrokenOff, Seen, Trust, TrustError},
 };
 use crate::{
+    certificates::{self, Explanation},
     client::{Client, Outcome, is_loopback},
     clock,
-    config::Config,
+    config::{Config, ProxyScheme},
     run::skew,
 };
 
@@ -32,7 +34,7 @@ pub(super) async fn examine(config: &Config, url: &Url, client: Option<&Client>)
     if addresses.is_empty() {
         return (skip(findings, &["tcp", "tls", "http", "clock"], "the name is not known"), false);
     }
-    let (finding, stream) = reach::connect(&addresses).await;
+    let (finding, stream) = race::connect(&addresses).await;
     findings.push(finding);
     let Some(stream) = stream else {
         return (skip(findings, &["tls", "http", "clock"], "there is no connection"), false);
@@ -57,7 +59,7 @@ fn next_hop(url: &Url, route: &Route) -> (String, u16) {
         Route::Direct => {
             (url.host_str().unwrap_or_default().to_owned(), url.port_or_known_default().unwrap_or(443))
         }
-        Route::Proxy { proxy, .. } => route::endpoint(proxy),
+        Route::Proxy(hop) => (hop.host.clone(), hop.port),
     }
 }
 
@@ -70,6 +72,10 @@ enum Failure {
     ToProxy(std::io::Error),
     #[error(transparent)]
     Proxy(#[from] Refused),
+    #[error("the SOCKS proxy: {0}")]
+    Socks(String),
+    #[error("{}", .0.problem)]
+    Explained(Explanation),
     #[error("{0}")]
     Handshake(std::io::Error),
     #[error("no answer in time")]
@@ -77,7 +83,11 @@ enum Failure {
 }
 
 impl Failure {
-    fn advice(&self, target: &str) -> String {
+    fn advice(&self, target: &str, route: &Route) -> String {
+        let setting = match route {
+            Route::Direct => "HTTPS_PROXY",
+            Route::Proxy(hop) => hop.setting,
+        };
         match self {
             Self::Trust(TrustError::NoRoots(_)) => {
                 let package =
@@ -88,9 +98,15 @@ impl Failure {
                 "name a readable PEM file as PLANASONIX_CA_FILE, or remove the setting".to_owned()
             }
             Self::ToProxy(_) => {
-                "check HTTPS_PROXY, and PLANASONIX_CA_FILE for the proxy's own certificate".to_owned()
+                format!("check {setting}, and PLANASONIX_CA_FILE for the proxy's own certificate")
             }
-            Self::Proxy(refused) => refused.advice(target),
+            Self::Proxy(refused) => refused.advice(target, setting),
+            Self::Socks(_) => {
+                format!(
+                    "check the proxy's scheme, port, user and password in {setting}, and that it may reach {target}"
+                )
+            }
+            Self::Explained(explanation) => explanation.advice.clone(),
             Self::Handshake(_) | Self::Late => {
                 format!("check that TLS is spoken at {target}, and that no firewall on the way cuts it off")
             }
@@ -112,15 +128,28 @@ async fn secure(config: &Config, url: &Url, route: &Route, stream: TcpStream) ->
         }
         return (finding, true);
     }
-    let target = format!("{host}:{}", url.port_or_known_default().unwrap_or(443));
-    let shaken = timeout(PATIENCE, shake(config, host, &target, route, stream)).await;
-    let seen = match shaken.unwrap_or(Err(Failure::Late)) {
+    let port = url.port_or_known_default().unwrap_or(443);
+    let target = format!("{host}:{port}");
+    let shaken = match Trust::new(config.ca_file.as_deref()) {
+        Ok(trust) => {
+            let shaken = timeout(PATIENCE, shake(&trust, (host, port), route, stream)).await;
+            shaken.unwrap_or(Err(Failure::Late)).map(|seen| (trust, seen))
+        }
+        Err(error) => Err(error.into()),
+    };
+    let (trust, seen) = match shaken {
         Ok(seen) => seen,
         Err(failure) => {
-            let advice = failure.advice(&target);
+            let advice = failure.advice(&target, route);
             return (finding.with_problem(failure.to_string(), advice), false);
         }
     };
+    let believed = describe(&mut finding, config, host, (&trust, &seen));
+    (finding, believed)
+}
+
+/// Says what the handshake has shown, and whether the agent would go on.
+fn describe(finding: &mut Finding, config: &Config, host: &str, (trust, seen): (&Trust, &Seen)) -> bool {
     finding.fact("protocol", seen.protocol);
     let now = clock::now();
     for (index, shown) in seen.chain.iter().enumerate() {
@@ -131,33 +160,42 @@ async fn secure(config: &Config, url: &Url, route: &Route, stream: TcpStream) ->
         None => finding.fact("trusted", "the system's authorities"),
     }
     if let Err(error) = &seen.verdict {
-        let (problem, advice) = certificate::explain(error, host);
+        let Explanation { problem, advice } = certificate::explain(error, host, &seen.chain, &trust.extra);
         finding.problem(problem, advice);
     }
-    (finding, seen.verdict.is_ok())
+    seen.verdict.is_ok()
 }
 
 async fn shake(
-    config: &Config,
-    host: &str,
-    target: &str,
+    trust: &Trust,
+    (host, port): (&str, u16),
     route: &Route,
-    mut stream: TcpStream,
+    stream: TcpStream,
 ) -> Result<Seen, Failure> {
-    let trust = Trust::new(config.ca_file.as_deref())?;
     match route {
-        Route::Direct => look(&trust, stream, host).await,
-        Route::Proxy { proxy, authorization } if is_tls(proxy) => {
-            let name = route::endpoint(proxy).0;
-            let mut stream = trust.shake_believed(stream, &name).await.map_err(Failure::ToProxy)?;
-            reach::tunnel(&mut stream, target, authorization.as_ref()).await?;
-            look(&trust, stream, host).await
-        }
-        Route::Proxy { authorization, .. } => {
-            reach::tunnel(&mut stream, target, authorization.as_ref()).await?;
-            look(&trust, stream, host).await
-        }
+        Route::Direct => look(trust, stream, host).await,
+        Route::Proxy(hop) => match hop.scheme {
+            ProxyScheme::Https => {
+                let stream = trust.shake_believed(stream, &hop.host).await.map_err(Failure::ToProxy)?;
+                look_through(trust, hop, stream, (host, port)).await
+            }
+            ProxyScheme::Http => look_through(trust, hop, stream, (host, port)).await,
+            _ => {
+                let stream = socks::tunnel(stream, hop, host, port).await.map_err(Failure::Socks)?;
+                look(trust, stream, host).await
+            }
+        },
     }
+}
+
+async fn look_through<S: AsyncRead + AsyncWrite + Unpin>(
+    trust: &Trust,
+    hop: &Hop,
+    mut stream: S,
+    (host, port): (&str, u16),
+) -> Result<Seen, Failure> {
+    reach::tunnel(&mut stream, &format!("{host}:{port}"), hop.authorization.as_ref()).await?;
+    look(trust, stream, host).await
 }
 
 async fn look<S: AsyncRead + AsyncWrite + Unpin>(
@@ -165,11 +203,15 @@ async fn look<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     host: &str,
 ) -> Result<Seen, Failure> {
-    trust.look(stream, host).await.map_err(Failure::Handshake)
-}
-
-fn is_tls(proxy: &Uri) -> bool {
-    proxy.scheme_str() == Some("https")
+    trust.look(stream, host).await.map_err(|BrokenOff { error, chain }| {
+        let Some(cause) = certificates::of_connection(&error) else { return Failure::Handshake(error) };
+        if chain.is_empty() || !matches!(cause, rustls::Error::InvalidCertificate(_)) {
+            let explained = certificates::explain_handshake(cause);
+            return explained.map_or_else(|| Failure::Handshake(error), Failure::Explained);
+        }
+        // The key that the server proves itself with, which no authority vouches for the use of.
+        Failure::Explained(certificate::explain(cause, host, &chain, &trust.extra))
+    })
 }
 
 /// Asks for `/readyz` as the agent's own client does, and compares the clocks.

@@ -1,11 +1,11 @@
-//! Names, connections, and the way through a proxy.
+//! Names, and the way through an HTTP proxy.
 
 use std::{io, net::SocketAddr, time::Duration};
 
 use http::HeaderValue;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    net::{TcpStream, lookup_host},
+    net::lookup_host,
     time::timeout,
 };
 
@@ -39,36 +39,6 @@ pub(super) async fn resolve(probe: &'static str, host: &str, port: u16) -> (Find
     (finding, addresses)
 }
 
-/// Connects to the first address that lets us, within the patience for all.
-pub(super) async fn connect(addresses: &[SocketAddr]) -> (Finding, Option<TcpStream>) {
-    let mut finding = Finding::new("tcp");
-    let advice = "let this host out to that address and port: a firewall, or a proxy that HTTPS_PROXY does not name, \
-                  is in the way";
-    let attempts = async {
-        let mut failures = Vec::new();
-        for &address in addresses {
-            match TcpStream::connect(address).await {
-                Ok(stream) => return (failures, Some((address, stream))),
-                Err(error) => failures.push((address, error)),
-            }
-        }
-        (failures, None)
-    };
-    let Ok((failures, connected)) = timeout(PATIENCE, attempts).await else {
-        let tried: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        finding.fact("tried", tried.join(", "));
-        return (finding.with_problem("no answer in time", advice), None);
-    };
-    for (address, error) in &failures {
-        finding.fact(address.to_string(), error);
-    }
-    let Some((address, stream)) = connected else {
-        return (finding.with_problem("no address can be reached", advice), None);
-    };
-    finding.fact(address.to_string(), "connected");
-    (finding, Some(stream))
-}
-
 /// What a proxy said instead of letting us through.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Refused {
@@ -83,17 +53,18 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    pub(super) fn advice(&self, target: &str) -> String {
+    /// What to do about it, where `setting` names the proxy.
+    pub(super) fn advice(&self, target: &str, setting: &str) -> String {
         match self {
-            Self::Authentication => {
-                "put user:password@ into the proxy's address (HTTPS_PROXY), and keep agent.conf readable by the \
-                 agent alone then"
-                    .to_owned()
-            }
+            Self::Authentication => format!(
+                "put user:password@ into the proxy's address ({setting}), and keep agent.conf readable by the agent \
+                 alone then"
+            ),
             Self::Status(_) => format!("have the proxy's administrators allow CONNECT to {target}"),
-            Self::Broken(_) | Self::NotHttp => {
-                "check that HTTPS_PROXY names an HTTP proxy, with its right port and http:// or https://".to_owned()
-            }
+            Self::Broken(_) | Self::NotHttp => format!(
+                "check that {setting} names an HTTP proxy, with its right port and http:// or https://, or a SOCKS \
+                 proxy with socks5h://"
+            ),
         }
     }
 }
@@ -182,7 +153,7 @@ mod tests {
         ] {
             let refused = answered(answer).await.0.unwrap_err();
             assert!(refused.to_string().contains(problem), "{refused}");
-            assert!(refused.advice("api.example:443").contains(advice), "{refused}");
+            assert!(refused.advice("api.example:443", "HTTPS_PROXY").contains(advice), "{refused}");
         }
     }
 }

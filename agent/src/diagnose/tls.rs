@@ -34,6 +34,8 @@ pub(super) enum TrustError {
 pub(super) struct Trust {
     provider: Arc<CryptoProvider>,
     verifier: Arc<Verifier>,
+    /// Those of the file.
+    pub(super) extra: Vec<CertificateDer<'static>>,
 }
 
 impl Trust {
@@ -44,9 +46,9 @@ impl Trust {
             None => Vec::new(),
         };
         let provider = Arc::new(ring::default_provider());
-        let verifier =
-            Verifier::new_with_extra_roots(extra, Arc::clone(&provider)).map_err(TrustError::NoRoots)?;
-        Ok(Self { provider, verifier: Arc::new(verifier) })
+        let verifier = Verifier::new_with_extra_roots(extra.clone(), Arc::clone(&provider))
+            .map_err(TrustError::NoRoots)?;
+        Ok(Self { provider, verifier: Arc::new(verifier), extra })
     }
 
     /// Shakes hands and looks, without judging: the caller reads the verdict, and sends nothing.
@@ -54,15 +56,18 @@ impl Trust {
         &self,
         stream: S,
         host: &str,
-    ) -> io::Result<Seen> {
-        let witness = Arc::new(Witness { trust: Arc::clone(&self.verifier), verdict: Mutex::new(None) });
-        let stream = self.shake(stream, host, Arc::clone(&witness) as _).await?;
-        let session = stream.get_ref().1;
-        Ok(Seen {
-            protocol: session.protocol_version().and_then(|version| version.as_str()).unwrap_or("unknown"),
-            chain: session.peer_certificates().unwrap_or_default().to_vec(),
-            verdict: witness.verdict(),
-        })
+    ) -> Result<Seen, BrokenOff> {
+        let witness = Arc::new(Witness { trust: Arc::clone(&self.verifier), shown: Mutex::new(None) });
+        let shaken = self.shake(stream, host, Arc::clone(&witness) as _).await;
+        let (chain, verdict) = witness.take();
+        match shaken {
+            Ok(stream) => {
+                let version = stream.get_ref().1.protocol_version();
+                let protocol = version.and_then(|version| version.as_str()).unwrap_or("unknown");
+                Ok(Seen { protocol, chain, verdict })
+            }
+            Err(error) => Err(BrokenOff { error, chain }),
+        }
     }
 
     /// Shakes hands with one who is believed, as on the way to a proxy that shall get its password.
@@ -108,18 +113,30 @@ pub(super) struct Seen {
     pub(super) verdict: Result<(), Error>,
 }
 
+/// A handshake that did not come to its end.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub(super) struct BrokenOff {
+    pub(super) error: io::Error,
+    /// What the server had shown by then.
+    pub(super) chain: Vec<CertificateDer<'static>>,
+}
+
+/// The server's chain, and whether it is believed.
+type Shown = (Vec<CertificateDer<'static>>, Result<(), Error>);
+
 /// Remembers what the system's verifier said, and lets the handshake go on, so that a connection that the
 /// agent would refuse can be described. Nothing is ever sent over it.
 #[derive(Debug)]
 struct Witness {
     trust: Arc<Verifier>,
-    verdict: Mutex<Option<Result<(), Error>>>,
+    shown: Mutex<Option<Shown>>,
 }
 
 impl Witness {
-    fn verdict(&self) -> Result<(), Error> {
-        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner).take();
-        verdict.unwrap_or(Err(Error::NoCertificatesPresented))
+    fn take(&self) -> Shown {
+        let shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner).take();
+        shown.unwrap_or((Vec::new(), Err(Error::NoCertificatesPresented)))
     }
 }
 
@@ -136,7 +153,9 @@ impl ServerCertVerifier for Witness {
             .trust
             .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
             .map(drop);
-        *self.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+        let chain = std::iter::once(end_entity).chain(intermediates);
+        let chain = chain.map(|shown| shown.clone().into_owned()).collect();
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = Some((chain, said));
         Ok(ServerCertVerified::assertion())
     }
 

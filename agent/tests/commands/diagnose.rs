@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     host::Host,
-    listeners::{Authority, Listener, nobody, plain, proxy, refusal, secure, well},
+    listeners::{Authority, Listener, nobody, plain, proxy, refusal, secure, socks, well},
 };
 
 async fn report(host: &Host) -> Report {
@@ -116,6 +116,29 @@ async fn the_way_through_a_proxy_is_taken_with_its_password_which_is_not_told() 
     assert!(asked.iter().all(|head| head.starts_with("CONNECT localhost:") && authorized(head)), "{asked:?}");
     let all = serde_json::to_string(&report).unwrap();
     assert!(!all.contains("hunter2") && !all.contains("bWU6aHVudGVyMg"), "{all}");
+}
+
+#[tokio::test]
+async fn socks_proxy_is_gone_through_with_its_password_which_is_not_told() {
+    let authority = Authority::new("ours");
+    let control_plane = secure(well, authority.issue("localhost", in_days(30))).await;
+    let proxy = socks().await;
+    let settings = format!("ALL_PROXY=socks5h://me:hunter2@{}", proxy.address);
+    let report = report(&host(&control_plane, &authority, &settings)).await;
+    for probe in ["proxy", "tcp", "tls", "http"] {
+        assert_eq!(finding(&report, probe).verdict, Verdict::Ok, "{}", finding(&report, probe));
+    }
+    let asked = format!("me:hunter2 localhost:{}", control_plane.address.port());
+    assert!(
+        proxy.asked().len() >= 2 && proxy.asked().iter().all(|seen| *seen == asked),
+        "{:?}",
+        proxy.asked()
+    );
+    assert!(!serde_json::to_string(&report).unwrap().contains("hunter2"));
+    let wrong = format!("ALL_PROXY=socks5h://{}", proxy.address);
+    let refused = host(&control_plane, &authority, &wrong);
+    let told = problem(&self::report(&refused).await, "tls");
+    assert!(told.contains("SOCKS") && told.contains("ALL_PROXY"), "{told}");
 }
 
 #[tokio::test]

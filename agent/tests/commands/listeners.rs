@@ -117,6 +117,49 @@ pub(crate) async fn proxy(refuses: Option<&'static str>) -> Listener {
     handle
 }
 
+/// A SOCKS 5 proxy that wants a user and a password, and notes them with the target.
+pub(crate) async fn socks() -> Listener {
+    let (listener, handle) = Listener::bind().await;
+    let asked = Arc::clone(&handle.asked);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let asked = Arc::clone(&asked);
+            tokio::spawn(async move {
+                let Some(target) = agree(&mut stream, &asked).await else { return };
+                let Ok(mut onward) = TcpStream::connect(target).await else { return };
+                stream.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 0]).await.unwrap();
+                let _ = copy_bidirectional(&mut stream, &mut onward).await;
+            });
+        }
+    });
+    handle
+}
+
+/// Answers the host and port that the client wants to reach by a name.
+async fn agree(stream: &mut TcpStream, asked: &Mutex<Vec<String>>) -> Option<String> {
+    let _version = stream.read_u8().await.ok()?;
+    let methods = text(stream).await?;
+    // RFC 1929.
+    let method = if methods.contains('\u{2}') { 2 } else { 255 };
+    stream.write_all(&[5, method]).await.ok()?;
+    let _version = stream.read_u8().await.ok()?;
+    let login = format!("{}:{}", text(stream).await?, text(stream).await?);
+    stream.write_all(&[1, 0]).await.ok()?;
+    let mut request = [0; 4];
+    stream.read_exact(&mut request).await.ok()?;
+    assert_eq!(request, [5, 1, 0, 3], "it connects, by a name");
+    let target = format!("{}:{}", text(stream).await?, stream.read_u16().await.ok()?);
+    asked.lock().unwrap().push(format!("{login} {target}"));
+    Some(target)
+}
+
+/// A text behind its length.
+async fn text(stream: &mut TcpStream) -> Option<String> {
+    let mut bytes = vec![0; stream.read_u8().await.ok()?.into()];
+    stream.read_exact(&mut bytes).await.ok()?;
+    String::from_utf8(bytes).ok()
+}
+
 async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
     behaviour: Behaviour,

@@ -1,6 +1,8 @@
 //! The commands about the agent, against listeners that behave as control planes and proxies do, and as they
 //! should not.
 
+#[cfg(all(test, unix))]
+mod certificates;
 #[cfg(test)]
 mod diagnose;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     host::{Host, credential},
-    listeners::{Authority, Listener, proxy, secure, well},
+    listeners::{Authority, Listener, proxy, secure, socks, well},
 };
 
 /// The program at work. Killed with its test.
@@ -87,6 +87,29 @@ async fn beats_go_through_the_proxy_which_cannot_read_them() {
     let way = format!("CONNECT localhost:{} ", control_plane.address.port());
     assert!(!asked.is_empty() && asked.iter().all(|head| head.starts_with(&way)), "{asked:?}");
     assert!(asked.iter().all(|head| !head.contains(credential(1).expose())), "{asked:?}");
+}
+
+#[tokio::test]
+async fn beats_go_through_a_socks_proxy_that_all_proxy_names() {
+    let (host, control_plane, authority) = enrolled().await;
+    let proxy = socks().await;
+    let address = format!("socks5h://me:hunter2@{}", proxy.address);
+    let _running = Running::start(&host, &authority, &[("ALL_PROXY", &address)]);
+    beats(&control_plane).await;
+    assert_eq!(proxy.asked()[0], format!("me:hunter2 localhost:{}", control_plane.address.port()));
+}
+
+/// A password of a user of a Windows domain is shown to the proxy that is meant.
+#[tokio::test]
+async fn beats_go_through_the_proxy_behind_a_user_with_a_domain() {
+    let (host, control_plane, authority) = enrolled().await;
+    let proxy = proxy(None).await;
+    let address = format!(r"http://CORP\me:hunter2@{}", proxy.address);
+    let _running = Running::start(&host, &authority, &[("https_proxy", &address)]);
+    beats(&control_plane).await;
+    // CORP\me:hunter2
+    let shown = "basic q09sufxtztpodw50zxiy";
+    assert!(proxy.asked()[0].to_lowercase().contains(shown), "{:?}", proxy.asked());
 }
 
 #[tokio::test]

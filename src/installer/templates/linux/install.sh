@@ -15,6 +15,8 @@ readonly logs=/var/log/planasonix-agent
 readonly log=/var/log/planasonix-agent.log
 readonly unit=/etc/systemd/system/planasonix-agent.service
 readonly script=/etc/init.d/planasonix-agent
+readonly dropin=$unit.d/50-host.conf
+readonly trial_unit=/run/systemd/system/planasonix-agent-trial.service
 readonly path=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 readonly seconds_to_connect=15
 
@@ -87,9 +89,8 @@ take_variables() {
     while IFS= read -r line || [ -n "$line" ]; do
         case $line in
             PLANASONIX_ENROLLMENT_TOKEN=*) inherited=${line#*=} ;;
-            PLANASONIX_CA_FILE=* | HTTPS_PROXY=* | https_proxy=* | HTTP_PROXY=* | http_proxy=* | NO_PROXY=* | no_proxy=*)
-                export "${line?}"
-                ;;
+            PLANASONIX_CA_FILE=* | HTTPS_PROXY=* | https_proxy=* | HTTP_PROXY=* | http_proxy=*) export "${line?}" ;;
+            ALL_PROXY=* | all_proxy=* | NO_PROXY=* | no_proxy=*) export "${line?}" ;;
         esac
     done
 }
@@ -101,10 +102,6 @@ check_host() {
     bundle=$(cd -- "$(dirname -- "$0")" && pwd)
     find_binary
     [ -f "$bundle/agent.conf" ] || fail 'the bundle lacks agent.conf; download it again'
-    if [ -e "$link" ] || [ -L "$link" ]; then
-        [ "$(readlink "$link" || true)" = "$agent" ] ||
-            fail "$link is there and is not ours: move it away and run this again"
-    fi
     [ -z "${PLANASONIX_CA_FILE-}" ] || [ -r "$PLANASONIX_CA_FILE" ] ||
         fail "cannot read the file that PLANASONIX_CA_FILE names: $PLANASONIX_CA_FILE"
     # They belong to the service's user. Links in their place would lead root elsewhere.
@@ -114,6 +111,8 @@ check_host() {
     if [ -z "$token" ] && ! is_enrolled; then
         fail 'this host is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give --token-file FILE'
     fi
+    check_places
+    check_program
 }
 
 # Whether this host is enrolled, by the installed program, which the service's user runs. Where there is none yet, or
@@ -143,8 +142,64 @@ find_binary() {
         there=$(cd "$bundle/bin" 2>/dev/null && echo *) || there=none
         fail "no agent for this machine ($machine) in the bundle; there is: $there"
     fi
-    version=$("$binary" --version) ||
-        fail "the agent in the bundle does not run on this host ($machine), or $bundle is mounted noexec"
+}
+
+# Where files are to be made or replaced, they can be.
+check_places() {
+    same "$binary" "$agent" || writable "$home"
+    [ -f "$conf" ] || writable "${conf%/*}"
+    [ -d "$state" ] || writable "$state"
+    id -u "$user" >/dev/null 2>&1 || writable /etc
+    if [ -d /run/systemd/system ]; then
+        same "$bundle/planasonix-agent.service" "$unit" || writable "${unit%/*}"
+    else
+        same "$bundle/planasonix-agent.init" "$script" || writable "${script%/*}"
+    fi
+}
+
+# existing PATH: the folder, or the nearest one above it that is there.
+existing() {
+    place=$1
+    while [ ! -d "$place" ]; do
+        place=${place%/*}
+        place=${place:-/}
+    done
+}
+
+# writable PATH: asks for a mode that the folder has, which fails like any change of it and changes no time of it.
+writable() {
+    existing "$1"
+    chmod u+x "$place" || fail "$place cannot be changed (above): it has to be writable for the installation"
+}
+
+# The program is tried where it will run: a bundle may lie where nothing may be run (noexec).
+check_program() {
+    if same "$binary" "$agent" && [ -x "$agent" ]; then
+        version=$("$agent" --version) || fail "$agent does not run (above)$(why_not "$home")"
+        return 0
+    fi
+    existing "$home"
+    trial=$(mktemp -d "$place/.planasonix-agent.XXXXXX")
+    if cp "$binary" "$trial/agent" && chmod 755 "$trial/agent" && version=$("$trial/agent" --version); then
+        rm -rf "$trial"
+    else
+        reason=$(why_not "$trial")
+        rm -rf "$trial"
+        fail "the agent in the bundle does not run below $place (above)$reason"
+    fi
+}
+
+# why_not FOLDER: whether it is the folder, where a script of one line does not run either.
+why_not() {
+    probe=$(mktemp "$1/.probe.XXXXXX" 2>/dev/null) || return 0
+    printf '#!/bin/sh\nexit 0\n' >"$probe"
+    chmod 755 "$probe"
+    if "$probe" 2>/dev/null; then
+        printf ': it is not for this host (%s)' "$machine"
+    else
+        printf ': nothing may be run there (mounted noexec?), and the agent has to be'
+    fi
+    rm -f "$probe"
 }
 
 # The id of an agent, whole: agt_ and 26 characters of lower-case Crockford base 32.
@@ -213,12 +268,21 @@ put_files() {
     folder "$home" 755 root
     folder "${conf%/*}" 755 root
     folder "$state" 700 "$user"
-    [ -d "${link%/*}" ] || folder "${link%/*}" 755 root
     put_ca_file
     put_conf
     put "$binary" "$agent" 755
     put "$bundle/uninstall.sh" "$home/uninstall.sh" 755
-    [ -L "$link" ] || ln -s "$agent" "$link"
+    put_link
+}
+
+# For people at a terminal alone: where it cannot be made, nothing else is missing.
+put_link() {
+    [ "$(readlink "$link" 2>/dev/null || true)" != "$agent" ] || return 0
+    if [ -e "$link" ] || [ -L "$link" ]; then
+        warn "$link is there and is not ours: it stays. The command is $agent"
+    elif ! { mkdir -p "${link%/*}" && ln -s "$agent" "$link"; }; then
+        warn "cannot make $link (above). The command is $agent"
+    fi
 }
 
 # The host's configuration is its operator's: a bundle brings the first one only. Authorities that were forgotten at
@@ -227,7 +291,7 @@ put_conf() {
     if [ ! -f "$conf" ]; then
         cp "$bundle/agent.conf" "$conf.new"
         chmod 644 "$conf.new"
-        keep_settings "$conf.new" HTTPS_PROXY HTTP_PROXY NO_PROXY PLANASONIX_CA_FILE
+        keep_settings "$conf.new" HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY PLANASONIX_CA_FILE
         mv -f "$conf.new" "$conf"
         say "installed $conf"
         changed=yes
@@ -253,12 +317,20 @@ put_ca_file() {
     export PLANASONIX_CA_FILE="$ca"
 }
 
+# setting NAME: of a proxy's variables, curl prefers the one in small letters.
+setting() {
+    case $1 in
+        *_PROXY) printenv "$(echo "$1" | tr '[:upper:]' '[:lower:]')" | grep . || printenv "$1" || true ;;
+        *) printenv "$1" || true ;;
+    esac
+}
+
 # keep_settings DRAFT NAME…: who needs a proxy to fetch the bundle needs it to enroll, and so does the service.
 keep_settings() {
     draft=$1
     shift
     for name in "$@"; do
-        value=$(printenv "$name" || printenv "$(echo "$name" | tr '[:upper:]' '[:lower:]')" || true)
+        value=$(setting "$name")
         [ -n "$value" ] || continue
         ! grep -q "^$name=" "$draft" || continue
         # It may hold a password.
@@ -353,32 +425,111 @@ is_running() {
 }
 
 start_unit() {
-    put "$bundle/planasonix-agent.service" "$unit" 644
-    if [ "$changed" = yes ]; then
-        systemctl daemon-reload
-    fi
     systemctl enable --quiet planasonix-agent.service
     forget_presence
-    if [ "$changed" = yes ]; then
-        systemctl restart planasonix-agent.service
-    else
-        systemctl start planasonix-agent.service
-    fi
+    action=start
+    [ "$changed" = no ] || action=restart
+    systemctl "$action" planasonix-agent.service || started=no
 }
 
 start_script() {
-    if ! same "$bundle/planasonix-agent.init" "$script"; then
+    forget_presence
+    action=start
+    [ "$changed" = no ] || action=restart
+    "$script" "$action" || started=no
+}
+
+# Before the token is spent: what the service manager needs, and whether it can start the agent.
+put_service() {
+    if [ -d /run/systemd/system ]; then
+        if ! same "$bundle/planasonix-agent.service" "$unit" ||
+            ! systemctl is-active --quiet planasonix-agent.service; then
+            fit_unit
+        fi
+        put "$bundle/planasonix-agent.service" "$unit" 644
+        [ "$changed" = no ] || systemctl daemon-reload
+    elif ! same "$bundle/planasonix-agent.init" "$script"; then
         [ -d "${script%/*}" ] || folder "${script%/*}" 755 root
         put "$bundle/planasonix-agent.init" "$script" 755
         # Without the script, the next run tries it again.
         start_at_boot || { rm -f "$script"; fail 'the service cannot be made to start at boot (above)'; }
     fi
-    forget_presence
-    if [ "$changed" = yes ]; then
-        "$script" restart
-    else
-        "$script" start
+}
+
+# fit_unit: a host may be unable to give what the unit confines the agent with (no user namespaces, a container). What
+# it cannot give is left out, by a file of its own beside the unit; all else stays.
+fit_unit() {
+    # What a kernel or a container may lack. The rest of the unit needs no help of theirs.
+    all=$(sed -n '/^AmbientCapabilities=/,/^\[Install\]/s/^\([A-Z][A-Za-z]*\)=.*/\1/p' \
+        "$bundle/planasonix-agent.service" | sort -u |
+        grep -vxE 'AmbientCapabilities|CapabilityBoundingSet|LimitCORE|NoNewPrivileges|SystemCallErrorNumber')
+    missing=
+    if ! starts ''; then
+        starts "$all" || cannot_start
+        # One after the other is demanded again, and stays demanded if the program starts: they depend on each other.
+        missing=$all
+        for name in $all; do
+            others=$(printf '%s\n' "$missing" | grep -vx "$name") || others=
+            ! starts "$others" || missing=$others
+        done
     fi
+    end_trial
+    put_dropin
+}
+
+end_trial() {
+    systemctl reset-failed "${trial_unit##*/}" 2>/dev/null || true
+    rm -f "$trial_unit"
+    systemctl daemon-reload
+}
+
+# starts NAME…: whether systemd starts the agent's program as the unit says, but for these settings. The folder of
+# the runtimes is an agent's that may be running.
+starts() {
+    {
+        sed -e '/^\[Install\]/,$d' -e '/^\(ExecStart\|After\|Wants\|Restart\|RestartSec\|Runtime[A-Za-z]*\|Type\|WatchdogSec\)=/d' \
+            "$bundle/planasonix-agent.service"
+        printf 'Type=oneshot\nStandardOutput=null\nTimeoutStartSec=30s\nExecStart=%s --version\n' "$agent"
+        left_out "$1"
+    } >"$trial_unit"
+    systemctl daemon-reload
+    systemctl start "${trial_unit##*/}" 2>/dev/null
+}
+
+# left_out NAMES: a line for each that takes it back.
+left_out() {
+    for taken in $1; do
+        case $taken in
+            DevicePolicy) say DevicePolicy=auto ;;
+            ProtectProc) say ProtectProc=default ;;
+            RestrictAddressFamilies | SystemCall*) say "$taken=" ;;
+            *) say "$taken=no" ;;
+        esac
+    done
+}
+
+cannot_start() {
+    systemctl status --no-pager --lines=5 "${trial_unit##*/}" >&2 || true
+    end_trial
+    fail "systemd cannot start $agent as the user $user (above). Put that right, then run this again: the token is unused"
+}
+
+put_dropin() {
+    if [ -z "$missing" ]; then
+        [ ! -f "$dropin" ] || { rm -f "$dropin"; changed=yes; }
+        return 0
+    fi
+    draft=$(mktemp)
+    {
+        say '# Written by install.sh: this host cannot confine the agent with these. It tries them again when it is run'
+        say '# with another unit, or while the service is not running.'
+        say '[Service]'
+        left_out "$missing"
+    } >"$draft"
+    [ -d "${dropin%/*}" ] || folder "${dropin%/*}" 755 root
+    put "$draft" "$dropin" 644
+    rm -f "$draft"
+    warn "this host cannot give the service: $(printf '%s' "$missing" | tr '\n' ' '). It runs without (see $dropin)"
 }
 
 start_at_boot() {
@@ -389,6 +540,17 @@ start_at_boot() {
     else
         warn "nothing here starts services at boot: have this host run '$script start'"
     fi
+}
+
+explain_start() {
+    if [ -d /run/systemd/system ]; then
+        systemctl status --no-pager --lines=10 planasonix-agent.service >&2 || true
+        warn "installed and enrolled, but the service does not start (above; all of it: journalctl -u planasonix-agent)."
+    else
+        tail -n 10 "$log" >&2 || true
+        warn "installed and enrolled, but the service does not start (above; all of it: $log)."
+    fi
+    warn 'Put right what it says, then run this again: it needs no token'
 }
 
 report() {
@@ -402,8 +564,10 @@ report() {
     fi
     if [ "$enrolled" = no ]; then
         warn "installed, but not enrolled (above). Put right what it says (settings: $conf), then run this again"
+    elif [ "$started" = no ]; then
+        explain_start
     else
-        warn "installed, but not connected yet. The service goes on trying; 'sudo planasonix-agent diagnose' says why"
+        warn "installed, but not connected yet. The service goes on trying; 'sudo $agent diagnose' says why"
     fi
     exit 1
 }
@@ -412,9 +576,11 @@ main() {
     read_arguments "$@"
     check_host
     changed=no
+    started=yes
     say "installing $version"
     add_user
     put_files
+    put_service
     enroll
     start_service
     report

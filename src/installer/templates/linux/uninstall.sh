@@ -39,6 +39,15 @@ read_arguments() {
 
 has_unit() { [ -f "$unit" ] && [ -d /run/systemd/system ]; }
 
+# What cannot be removed is said before anything is. The mode is one that the folder has: asking for it fails like any
+# change of it.
+check_places() {
+    for thing in "$home" /etc/planasonix-agent /var/lib/planasonix-agent "$unit" "$script"; do
+        [ -e "$thing" ] || continue
+        chmod u+x "${thing%/*}" || { warn "$thing cannot be removed (above): nothing was"; exit 1; }
+    done
+}
+
 stop_service() {
     if has_unit; then
         systemctl stop planasonix-agent.service
@@ -119,7 +128,7 @@ remove_folder() {
 }
 
 remove_files() {
-    [ "$(readlink "$link" || true)" != "$agent" ] || rm -f "$link"
+    [ "$(readlink "$link" || true)" != "$agent" ] || rm -f "$link" || warn "cannot remove $link (above)"
     for folder in /var/lib/planasonix-agent /run/planasonix-agent /var/log/planasonix-agent; do
         remove_folder "$folder"
     done
@@ -155,6 +164,7 @@ remove_user() {
 main() {
     read_arguments "$@"
     [ "$(id -u)" -eq 0 ] || { warn 'uninstalling needs root: run it with sudo'; exit 1; }
+    check_places
     stop_service
     leave
     end_processes

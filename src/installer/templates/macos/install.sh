@@ -86,9 +86,8 @@ take_variables() {
     while IFS= read -r line || [ -n "$line" ]; do
         case $line in
             PLANASONIX_ENROLLMENT_TOKEN=*) inherited=${line#*=} ;;
-            PLANASONIX_CA_FILE=* | HTTPS_PROXY=* | https_proxy=* | HTTP_PROXY=* | http_proxy=* | NO_PROXY=* | no_proxy=*)
-                export "${line?}"
-                ;;
+            PLANASONIX_CA_FILE=* | HTTPS_PROXY=* | https_proxy=* | HTTP_PROXY=* | http_proxy=*) export "${line?}" ;;
+            ALL_PROXY=* | all_proxy=* | NO_PROXY=* | no_proxy=*) export "${line?}" ;;
         esac
     done
 }
@@ -102,10 +101,6 @@ check_host() {
     xattr -dr com.apple.quarantine "$bundle" 2>/dev/null || true
     find_binary
     [ -f "$bundle/agent.conf" ] || fail 'the bundle lacks agent.conf; download it again'
-    if [ -e "$link" ] || [ -L "$link" ]; then
-        [ "$(readlink "$link" || true)" = "$agent" ] ||
-            fail "$link is there and is not ours: move it away and run this again"
-    fi
     [ -z "${PLANASONIX_CA_FILE-}" ] || [ -r "$PLANASONIX_CA_FILE" ] ||
         fail "cannot read the file that PLANASONIX_CA_FILE names: $PLANASONIX_CA_FILE"
     # They belong to the service's user. Links in their place would lead root elsewhere.
@@ -115,6 +110,8 @@ check_host() {
     if [ -z "$token" ] && ! is_enrolled; then
         fail 'this Mac is not enrolled: set PLANASONIX_ENROLLMENT_TOKEN, or give --token-file FILE'
     fi
+    check_places
+    check_program
 }
 
 # Whether this host is enrolled, by the installed program, which the service's user runs. Where there is none yet, or
@@ -146,7 +143,44 @@ find_binary() {
         there=$(cd "$bundle/bin" 2>/dev/null && echo *) || there=none
         fail "no agent for this machine ($machine) in the bundle; there is: $there"
     fi
-    version=$("$binary" --version) || fail "the agent in the bundle does not run on this Mac ($machine)"
+}
+
+# Where files are to be made or replaced, they can be.
+check_places() {
+    cmp -s "$binary" "$agent" || writable "$home"
+    [ -f "$conf" ] || writable "$home"
+    cmp -s "$bundle/$label.plist" "$plist" || writable "${plist%/*}"
+}
+
+# existing PATH: the folder, or the nearest one above it that is there.
+existing() {
+    place=$1
+    while [ ! -d "$place" ]; do
+        place=${place%/*}
+        place=${place:-/}
+    done
+}
+
+# writable PATH: asks for a mode that the folder has, which fails like any change of it and changes no time of it.
+writable() {
+    existing "$1"
+    chmod u+x "$place" || fail "$place cannot be changed (above): it has to be writable for the installation"
+}
+
+# The program is tried where it will run: a bundle may lie where nothing may be run (noexec).
+check_program() {
+    if cmp -s "$binary" "$agent" && [ -x "$agent" ]; then
+        version=$("$agent" --version) || fail "$agent does not run (above)"
+        return 0
+    fi
+    existing "$home"
+    trial=$(mktemp -d "$place/.planasonix-agent.XXXXXX")
+    if cp "$binary" "$trial/agent" && chmod 755 "$trial/agent" && version=$("$trial/agent" --version); then
+        rm -rf "$trial"
+    else
+        rm -rf "$trial"
+        fail "the agent in the bundle does not run on this Mac ($machine), or nothing may be run below $place (above)"
+    fi
 }
 
 # The id of an agent, whole: agt_ and 26 characters of lower-case Crockford base 32.
@@ -205,7 +239,6 @@ put_files() {
     folder "$state" 0700 "$user" "$user"
     # Pipeline runtimes, members of the group, leave their status files here; each may replace its own alone.
     folder "$home/runtime" 3770 "$user" "$user"
-    [ -d "${link%/*}" ] || folder "${link%/*}" 0755 root wheel
     put_ca_file
     put_conf
     put "$binary" "$agent" 755
@@ -215,7 +248,17 @@ put_files() {
         (umask 027 && : >"$log")
         chown -h "$user:wheel" "$log"
     fi
-    [ -L "$link" ] || ln -s "$agent" "$link"
+    put_link
+}
+
+# For people at a terminal alone: where it cannot be made, nothing else is missing.
+put_link() {
+    [ "$(readlink "$link" 2>/dev/null || true)" != "$agent" ] || return 0
+    if [ -e "$link" ] || [ -L "$link" ]; then
+        warn "$link is there and is not ours: it stays. The command is $agent"
+    elif ! { mkdir -p "${link%/*}" && ln -s "$agent" "$link"; }; then
+        warn "cannot make $link (above). The command is $agent"
+    fi
 }
 
 # The host's configuration is its operator's: a bundle brings the first one only. Authorities that were forgotten at
@@ -226,7 +269,7 @@ put_conf() {
         chmod 644 "$conf.new"
         # It keeps seven days; what launchd writes grows.
         printf 'PLANASONIX_LOG_FILE=%s\n' "$logs/agent.log" >>"$conf.new"
-        keep_settings "$conf.new" HTTPS_PROXY HTTP_PROXY NO_PROXY PLANASONIX_CA_FILE
+        keep_settings "$conf.new" HTTPS_PROXY HTTP_PROXY ALL_PROXY NO_PROXY PLANASONIX_CA_FILE
         mv -f "$conf.new" "$conf"
         say "installed $conf"
         changed=yes
@@ -252,12 +295,20 @@ put_ca_file() {
     export PLANASONIX_CA_FILE="$ca"
 }
 
+# setting NAME: of a proxy's variables, curl prefers the one in small letters.
+setting() {
+    case $1 in
+        *_PROXY) printenv "$(echo "$1" | tr '[:upper:]' '[:lower:]')" | grep . || printenv "$1" || true ;;
+        *) printenv "$1" || true ;;
+    esac
+}
+
 # keep_settings DRAFT NAME…: who needs a proxy to fetch the bundle needs it to enroll, and so does the service.
 keep_settings() {
     draft=$1
     shift
     for name in "$@"; do
-        value=$(printenv "$name" || printenv "$(echo "$name" | tr '[:upper:]' '[:lower:]')" || true)
+        value=$(setting "$name")
         [ -n "$value" ] || continue
         ! grep -q "^$name=" "$draft" || continue
         # It may hold a password.
@@ -327,12 +378,12 @@ start_service() {
     fi
     if ! launchctl print "system/$label" >/dev/null 2>&1; then
         launchctl enable "system/$label"
-        launchctl bootstrap system "$plist"
+        launchctl bootstrap system "$plist" || started=no
     elif [ "$changed" = yes ]; then
         # What the agent said that ends now is no report of the one that starts.
         # Members of the group write in this folder: its owner removes the file, or leaves it.
         as_user rm -f "$home/runtime/agent.json" </dev/null || true
-        launchctl kickstart -k "system/$label"
+        launchctl kickstart -k "system/$label" || started=no
     fi
 }
 
@@ -347,8 +398,11 @@ report() {
     fi
     if [ "$enrolled" = no ]; then
         warn "installed, but not enrolled (above). Put right what it says (settings: $conf), then run this again"
+    elif [ "$started" = no ]; then
+        warn "installed and enrolled, but the daemon does not start (above; what it says: $log). Put that right, then"
+        warn 'run this again: it needs no token'
     else
-        warn "installed, but not connected yet. The service goes on trying; 'sudo planasonix-agent diagnose' says why"
+        warn "installed, but not connected yet. The service goes on trying; 'sudo \"$agent\" diagnose' says why"
     fi
     exit 1
 }
@@ -357,6 +411,7 @@ main() {
     read_arguments "$@"
     check_host
     changed=no
+    started=yes
     say "installing $version"
     add_user
     put_files

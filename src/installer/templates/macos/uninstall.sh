@@ -37,6 +37,15 @@ read_arguments() {
     done
 }
 
+# What cannot be removed is said before anything is. The mode is one that the folder has: asking for it fails like any
+# change of it.
+check_places() {
+    for thing in "$home" "$plist"; do
+        [ -e "$thing" ] || continue
+        chmod u+x "${thing%/*}" || { warn "$thing cannot be removed (above): nothing was"; exit 1; }
+    done
+}
+
 # Returns when the daemon has ended: launchd answers before that.
 stop_service() {
     # It fails, too, when the daemon takes its time ("operation now in progress").
@@ -87,7 +96,7 @@ remove_folder() {
 }
 
 remove_files() {
-    [ "$(readlink "$link" || true)" != "$agent" ] || rm -f "$link"
+    [ "$(readlink "$link" || true)" != "$agent" ] || rm -f "$link" || warn "cannot remove $link (above)"
     rm -f "$plist" /Library/Logs/planasonix-agent.log
     for folder in "$home/state" "$home/runtime" '/Library/Logs/Planasonix Agent'; do
         remove_folder "$folder"
@@ -103,6 +112,7 @@ remove_user() {
 main() {
     read_arguments "$@"
     [ "$(id -u)" -eq 0 ] || { warn 'uninstalling needs root: run it with sudo'; exit 1; }
+    check_places
     stop_service
     leave
     end_processes

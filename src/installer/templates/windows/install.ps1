@@ -146,7 +146,7 @@ function Copy-Program([string] $Source, [string] $Target) {
 
 # Who needs a proxy to fetch the bundle needs it to enroll, and so does the service.
 function Save-Proxy([string] $Draft) {
-    foreach ($name in 'HTTPS_PROXY', 'HTTP_PROXY', 'NO_PROXY', 'PLANASONIX_CA_FILE') {
+    foreach ($name in 'HTTPS_PROXY', 'HTTP_PROXY', 'ALL_PROXY', 'NO_PROXY', 'PLANASONIX_CA_FILE') {
         $value = [Environment]::GetEnvironmentVariable($name)
         if (-not $value -or (Select-String -LiteralPath $Draft -Pattern "^$name=" -Quiet)) { continue }
         # It may hold a password.
