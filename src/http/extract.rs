@@ -18,7 +18,7 @@ use planasonix_wire::{AgentId, ApiKeyId};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::{App, error::Problem, json};
+use super::{App, error::Problem, json, query};
 use crate::domain::{
     Error,
     agent::{PLATFORMS, Platform},
@@ -145,11 +145,10 @@ impl Params {
 }
 
 impl<S: Sync> FromRequestParts<S> for Params {
-    type Rejection = Infallible;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let query = parts.uri.query().unwrap_or_default();
-        Ok(Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(Self(query::parse(parts.uri.query().unwrap_or_default())?))
     }
 }
 

@@ -17,6 +17,7 @@ pub mod limits;
 pub mod metrics;
 pub mod openapi;
 pub mod partial;
+pub mod query;
 pub mod readiness;
 pub mod remote_ip;
 pub mod response_budget;
