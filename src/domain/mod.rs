@@ -3,6 +3,7 @@
 pub mod access;
 pub mod agent;
 pub mod api_key;
+pub mod canonical_json;
 pub mod credential;
 pub mod error;
 pub mod health;
