@@ -4,6 +4,7 @@ pub mod agents;
 pub mod answer;
 pub mod api_keys;
 pub mod auth;
+pub mod conditional;
 pub mod cors;
 pub mod cursor;
 pub mod detached;
