@@ -19,6 +19,7 @@ use crate::{
         Actor, Error, Result,
         agent::{NewAgent, ReenablePolicy, may_enable, may_get_enrollment_token},
         credential::{Agent, Enrollment, Hashed, Plain},
+        entity_tag::EntityTag,
     },
     entropy,
 };
@@ -38,7 +39,7 @@ pub struct Lives {
 impl Lives {
     /// Registers an agent: it is pending, and its enrollment token is shown once. Under the same `key` the
     /// same request makes no second agent: while that waits for its first enrollment, the answer holds a
-    /// fresh token, and afterwards none.
+    /// fresh token, and afterwards none. The tag is that of the agent's configuration as it is now.
     ///
     /// # Errors
     /// [`Error::AgentLimitReached`]; those of a key that was used otherwise or is in use; and those of the
@@ -49,7 +50,7 @@ impl Lives {
         actor: Actor,
         new: &NewAgent,
         key: Option<&str>,
-    ) -> Result<RegisteredAgent> {
+    ) -> Result<(RegisteredAgent, EntityTag)> {
         workspace
             .write("register", |mut rows| async move {
                 let Some(key) = key else { return self.register_new(&mut rows, actor, new).await };
@@ -58,19 +59,24 @@ impl Lives {
                 if let Some(agent) = rows.idempotency_keys(REGISTER).find(key, hash).await? {
                     return self.register_again(&mut rows, actor, new, agent).await;
                 }
-                let registered = self.register_new(&mut rows, actor, new).await?;
+                let (registered, tag) = self.register_new(&mut rows, actor, new).await?;
                 rows.idempotency_keys(REGISTER).remember(key, hash, registered.id).await?;
-                Ok(registered)
+                Ok((registered, tag))
             })
             .await
     }
 
-    async fn register_new(self, rows: &mut Rows, actor: Actor, new: &NewAgent) -> Result<RegisteredAgent> {
+    async fn register_new(
+        self,
+        rows: &mut Rows,
+        actor: Actor,
+        new: &NewAgent,
+    ) -> Result<(RegisteredAgent, EntityTag)> {
         rows.agents().check_limit().await?;
         let agent = rows.agents().insert(new).await?;
         let issued = self.issue(rows, agent).await?;
         rows.events().record(agent, EventType::Registered, actor, None).await?;
-        Ok(registered(agent, new, Status::Pending, Some(issued)))
+        Ok((registered(agent, new, Status::Pending, Some(issued)), new.entity_tag()))
     }
 
     async fn register_again(
@@ -79,17 +85,19 @@ impl Lives {
         actor: Actor,
         new: &NewAgent,
         agent: AgentId,
-    ) -> Result<RegisteredAgent> {
+    ) -> Result<(RegisteredAgent, EntityTag)> {
         let locked = match rows.agents().lock(agent).await {
             Err(Error::AgentNotFound) => return Err(Error::IdempotencyConflict),
             locked => locked?,
         };
+        // The agent may have been changed since.
+        let (_, tag) = rows.agents().get_tagged(agent).await?;
         if !locked.first_pending {
-            return Ok(registered(agent, new, locked.status, None));
+            return Ok((registered(agent, new, locked.status, None), tag));
         }
         let issued = self.issue(rows, agent).await?;
         rows.events().record(agent, EventType::EnrollmentTokenIssued, actor, None).await?;
-        Ok(registered(agent, new, locked.status, Some(issued)))
+        Ok((registered(agent, new, locked.status, Some(issued)), tag))
     }
 
     /// Gives a pending agent a fresh enrollment token; the earlier one dies.

@@ -4,6 +4,7 @@ use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, error::ErrorKind};
 use planasonix::{cli, config::Cli};
+use planasonix_wire::terminal;
 
 fn main() -> ExitCode {
     forbid_core_dumps();
@@ -46,16 +47,17 @@ fn return_large_blocks() {
 
 /// Help as it is; of an error its first paragraph, on one line.
 fn usage(error: &clap::Error) -> ExitCode {
+    // Help shows what the environment sets, so it is escaped too, and not coloured.
+    let text = error.to_string();
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // Nobody is left to tell if standard output is closed.
-        let _ = error.print();
+        let _ = cli::output::line(text.trim_end());
         return ExitCode::SUCCESS;
     }
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = error.print();
+        say(text.trim_end());
         return ExitCode::from(2);
     }
-    let text = error.to_string();
     let told = text.split("\n\n").next().unwrap_or_default();
     let told: Vec<_> = told.split_whitespace().collect();
     say(&format!("planasonix: {}", told.join(" ").trim_start_matches("error: ")));
@@ -64,5 +66,5 @@ fn usage(error: &clap::Error) -> ExitCode {
 
 fn say(text: &str) {
     // Nobody is left to tell if standard error is closed.
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", terminal::lines(text));
 }

@@ -4,6 +4,7 @@ pub mod exporter;
 
 use std::io::{IsTerminal, stderr};
 
+use planasonix_wire::terminal::{self, Escaping};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -28,10 +29,17 @@ pub fn start(logs: &Logs) -> Result<(), ParseError> {
         // Migrations say of each table that it is there already.
         .with_target("sqlx::postgres::notice", LevelFilter::WARN)
         .with_target("planasonix", LevelFilter::TRACE);
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(stderr().is_terminal());
+    let coloured = stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(coloured);
+    // A value that a caller sent may stand in a line.
     let lines = match logs.log_format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+        LogFormat::Text if coloured => {
+            lines.with_writer(|| Escaping::new(stderr(), terminal::coloured_lines)).boxed()
+        }
+        LogFormat::Text => lines.with_writer(|| Escaping::new(stderr(), terminal::lines)).boxed(),
+        LogFormat::Json => {
+            lines.with_writer(|| Escaping::new(stderr(), terminal::json)).json().flatten_event(true).boxed()
+        }
     };
     tracing_subscriber::registry().with(lines.with_filter(ours).with_filter(filter)).init();
     Ok(())

@@ -262,6 +262,16 @@ mod tests {
     }
 
     #[test]
+    fn control_plane_may_have_any_name_that_resolves() {
+        for name in
+            ["https://control_plane.internal/", "https://api.planasonix.com.:8443/", "http://[::1]:8080/"]
+        {
+            let config = resolve(&Options::default(), &format!("PLANASONIX_API_HOST={name}")).unwrap();
+            assert_eq!(config.api_host().unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
     fn a_variable_left_empty_is_not_set() {
         let options =
             Options { api_host: Some(String::new()), state_dir: Some(PathBuf::new()), ..Options::default() };

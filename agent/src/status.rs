@@ -4,7 +4,7 @@ use std::{io, process::ExitCode};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use planasonix_wire::{AgentId, json::Timestamp};
+use planasonix_wire::{AgentId, json::Timestamp, terminal};
 use serde::Serialize;
 
 use crate::{
@@ -149,7 +149,7 @@ impl Standing {
             ("last word", told(self.updated_at)),
             ("credential until", told(self.credential_expires_at)),
         ]
-        .map(|(name, value)| format!("{name:16}  {value}"))
+        .map(|(name, value)| format!("{name:16}  {}", terminal::value(&value)))
     }
 }
 
@@ -194,6 +194,14 @@ mod tests {
             (Some(false), Some(false), "not_running")
         );
         assert!(killed.updated_at.is_some());
+    }
+
+    #[test]
+    fn status_that_a_terminal_would_obey_is_escaped() {
+        let now = DateTime::from_timestamp(1_743_087_600, 0).unwrap();
+        let lines =
+            standing(said("up\u{1b}[2J\nconnected  yes\u{202e}", false, now), None, None, now).lines();
+        assert_eq!(lines[1], r"status            up\u{1b}[2J\nconnected  yes\u{202e}");
     }
 
     #[test]

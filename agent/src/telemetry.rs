@@ -1,9 +1,13 @@
 //! What the agent says of itself, and where: standard error, or files of a day each.
 
-use std::{io::IsTerminal, path::Path};
+use std::{
+    io::{IsTerminal, stderr},
+    path::Path,
+};
 
+use planasonix_wire::terminal::{self, Escaping};
 use tracing_appender::rolling::{RollingFileAppender, Rotation};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 /// Files of this many days are kept.
 const DAYS_KEPT: usize = 7;
@@ -31,12 +35,28 @@ pub enum Error {
 pub fn init(filter: &str, file: Option<&Path>) -> Result<(), Error> {
     let filter = EnvFilter::builder().parse(filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let coloured = file.is_none() && stderr().is_terminal();
+    let builder = builder.with_ansi(coloured);
     // An embedding test may have its own log.
     let _ = match file {
-        None => builder.with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).try_init(),
-        Some(path) => builder.with_ansi(false).with_writer(daily(path)?).try_init(),
+        None if coloured => {
+            builder.with_writer(|| Escaping::new(stderr(), terminal::coloured_lines)).try_init()
+        }
+        None => builder.with_writer(|| Escaping::new(stderr(), terminal::lines)).try_init(),
+        Some(path) => builder.with_writer(EscapedFile(daily(path)?)).try_init(),
     };
     Ok(())
+}
+
+/// What is logged of others' texts must not reach the terminal of whoever reads the file.
+struct EscapedFile(RollingFileAppender);
+
+impl<'a> MakeWriter<'a> for EscapedFile {
+    type Writer = Escaping<<RollingFileAppender as MakeWriter<'a>>::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Escaping::new(self.0.make_writer(), terminal::lines)
+    }
 }
 
 fn daily(path: &Path) -> Result<RollingFileAppender, Error> {
@@ -102,12 +122,12 @@ pub(crate) mod tests {
         for day in 1..=20 {
             fs::write(folder.path().join(format!("agent.2025-03-{day:02}.log")), "old").unwrap();
         }
-        let mut log = daily(&folder.path().join("agent.log")).unwrap();
-        log.write_all(b"a line").unwrap();
+        let log = EscapedFile(daily(&folder.path().join("agent.log")).unwrap());
+        log.make_writer().write_all(b"a line\x1b[2J").unwrap();
         let names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert!(names.len() <= DAYS_KEPT, "{names:?}");
         assert!(
-            names.iter().any(|name| fs::read(folder.path().join(name)).unwrap() == b"a line"),
+            names.iter().any(|name| fs::read(folder.path().join(name)).unwrap() == br"a line\u{1b}[2J"),
             "{names:?}"
         );
     }

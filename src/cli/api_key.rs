@@ -1,6 +1,9 @@
 //! `planasonix api-key …`
 
-use planasonix_wire::api_key::{ApiKey, CreateApiKey, CreatedApiKey};
+use planasonix_wire::{
+    api_key::{ApiKey, CreateApiKey, CreatedApiKey},
+    terminal,
+};
 use serde_json::{Value, json};
 
 use super::{failure::Failure, migrate::db, output, workspace::no_workspace};
@@ -72,6 +75,7 @@ fn print(key: &CreatedApiKey, as_json: bool) -> Result<(), Failure> {
     if as_json {
         return output::json(key);
     }
-    output::line(&format!("created API key {} ({}); its secret is shown this once:", key.name, key.id))?;
+    let name = terminal::value(&key.name);
+    output::line(&format!("created API key {name} ({}); its secret is shown this once:", key.id))?;
     Ok(output::line(&key.secret)?)
 }

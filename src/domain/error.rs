@@ -66,6 +66,13 @@ pub enum Error {
     #[error("the agent is revoked; enable it first")]
     AgentIsRevoked,
 
+    #[error(
+        "{header} does not hold for the agent as it is now; read it again and repeat the request with its ETag"
+    )]
+    PreconditionFailed { header: &'static str },
+    #[error("{header} cannot be evaluated for this request; send it without that header")]
+    PreconditionUnsupported { header: &'static str },
+
     #[error("this is the workspace's last key with admin:organization; create another one first")]
     LastAdminKey,
     #[error("this Idempotency-Key was used for another request, or its agent is deleted; use a new key")]

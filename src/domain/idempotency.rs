@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use super::{
     agent::NewAgent,
     invalid::{Checks, Invalid},
+    metadata::Metadata,
 };
 
 const KEY_CHARS: usize = 255;
@@ -28,11 +29,12 @@ pub fn key(text: &str) -> Result<&str, Invalid> {
 }
 
 impl NewAgent {
-    /// Known again when the same is asked for.
+    /// Equal for registrations of the same meaning: clients that send a request again often serialise it anew, with
+    /// other white space, escapes, forms of numbers, or order of keys.
     pub fn hash(&self) -> BodyHash {
         #[derive(Serialize)]
-        struct Asked<'a>(&'a str, &'a str, &'a [String], Option<&'a str>);
-        let metadata = self.metadata.as_ref().map(|metadata| metadata.raw().get());
+        struct Asked<'a>(&'a str, &'a str, &'a [String], Option<String>);
+        let metadata = self.metadata.as_ref().map(Metadata::canonical).filter(|text| text != "{}");
         let asked = Asked(&self.label, self.platform.as_str(), &self.tags, metadata);
         // A text made of texts always serialises.
         Sha256::digest(serde_json::to_vec(&asked).unwrap_or_default()).into()

@@ -23,6 +23,11 @@ impl Invalid {
         Self(vec![BadField { field: field.into(), issue, advice: advice.into() }])
     }
 
+    /// Several bad fields, each with its issue and its advice. The caller has at least one.
+    pub fn fields_of(fields: impl IntoIterator<Item = (String, &'static str, String)>) -> Self {
+        Self(fields.into_iter().map(|(field, issue, advice)| BadField { field, issue, advice }).collect())
+    }
+
     /// Two parts of one request, or all that is wrong with either.
     ///
     /// # Errors

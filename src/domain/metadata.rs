@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeSet};
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::invalid::Checks;
+use super::{canonical_json::canonical, invalid::Checks};
 
 const MOST_BYTES: usize = 16 * 1024;
 
@@ -35,6 +35,12 @@ impl Metadata {
     /// The object as it was given.
     pub fn raw(&self) -> &RawValue {
         &self.0
+    }
+
+    /// The same text for all objects of the same meaning.
+    pub fn canonical(&self) -> String {
+        // Half a surrogate pair, which has no canonical text, was refused by `check`.
+        canonical(&self.0).unwrap_or_else(|_| self.0.get().to_owned())
     }
 
     /// The object with the host name that the agent reported, unless the operator set that key.

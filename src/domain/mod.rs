@@ -3,7 +3,9 @@
 pub mod access;
 pub mod agent;
 pub mod api_key;
+pub mod canonical_json;
 pub mod credential;
+pub mod entity_tag;
 pub mod error;
 pub mod health;
 pub mod idempotency;

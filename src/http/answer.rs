@@ -1,7 +1,7 @@
 //! Answers that are no errors.
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use planasonix_wire::envelope::{Data, Meta, Page, PageMeta};
@@ -11,10 +11,12 @@ use super::{
     cursor::{self, Fingerprint},
     error::Problem,
 };
-use crate::domain::{Error, page::PageSize};
+use crate::domain::{Error, entity_tag::EntityTag, page::PageSize};
 
 /// Spare capacity below this is not worth a copy.
 const SPARE_BYTES: usize = 4 * 1024;
+
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 
 /// A JSON body with its status and headers.
 pub struct Answer<T> {
@@ -22,12 +24,13 @@ pub struct Answer<T> {
     body: T,
     location: Option<String>,
     secret: bool,
+    tag: Option<EntityTag>,
 }
 
 impl<T> Answer<Data<T>> {
     /// One resource.
     pub fn ok(data: T) -> Self {
-        Self { status: StatusCode::OK, body: Data { data }, location: None, secret: false }
+        Self { status: StatusCode::OK, body: Data { data }, location: None, secret: false, tag: None }
     }
 
     /// One resource that was just made, and where it is from now on.
@@ -51,7 +54,8 @@ impl<T> Answer<Page<T>> {
         let last = rows.last().filter(|_| more);
         let cursor = last.map(|row| cursor::encode(id(row), fingerprint)).transpose()?;
         let meta = Meta { page: PageMeta { limit: Some(size.get()), cursor } };
-        Ok(Self { status: StatusCode::OK, body: Page { data: rows, meta }, location: None, secret: false })
+        let body = Page { data: rows, meta };
+        Ok(Self { status: StatusCode::OK, body, location: None, secret: false, tag: None })
     }
 }
 
@@ -60,6 +64,28 @@ impl<T> Answer<T> {
     #[must_use]
     pub fn with_secret(self) -> Self {
         Self { secret: true, ..self }
+    }
+
+    /// Gives the entity tag of the agent that the answer shows.
+    #[must_use]
+    pub fn with_tag(self, tag: EntityTag) -> Self {
+        Self { tag: Some(tag), ..self }
+    }
+}
+
+/// The answer to a caller who has the agent of this tag.
+pub fn not_modified(tag: &EntityTag) -> Response {
+    let mut response = StatusCode::NOT_MODIFIED.into_response();
+    set_tag(response.headers_mut(), tag);
+    response
+}
+
+/// The tag says nothing of what agents report, such as `last_seen_at`: a cache that revalidated by it would go on
+/// showing old times, so none may keep the answer.
+fn set_tag(headers: &mut HeaderMap, tag: &EntityTag) {
+    if let Ok(tag) = HeaderValue::try_from(tag.as_str()) {
+        headers.insert(header::ETAG, tag);
+        headers.insert(header::CACHE_CONTROL, NO_STORE);
     }
 }
 
@@ -77,7 +103,10 @@ impl<T: Serialize> IntoResponse for Answer<T> {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if self.secret {
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(header::CACHE_CONTROL, NO_STORE);
+        }
+        if let Some(tag) = &self.tag {
+            set_tag(headers, tag);
         }
         if let Some(location) = self.location.and_then(|path| HeaderValue::try_from(path).ok()) {
             headers.insert(header::LOCATION, location);

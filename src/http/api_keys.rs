@@ -11,6 +11,7 @@ use super::{
     App,
     answer::Answer,
     auth::Admin,
+    conditional::Unconditional,
     cursor::{self, Fingerprint},
     error::Problem,
     extract::{JsonBody, NoFields, OptionalBody, Params, PathId},
@@ -62,6 +63,7 @@ pub async fn list(admin: Admin, params: Params) -> Result<Answer<Page<ApiKey>>, 
 )]
 pub async fn create(
     admin: Admin,
+    _: Unconditional,
     State(app): State<App>,
     JsonBody(body): JsonBody<CreateApiKey>,
 ) -> Result<Answer<Data<CreatedApiKey>>, Problem> {
@@ -93,7 +95,7 @@ pub async fn get(admin: Admin, path: PathId<ApiKeyId>) -> Result<Answer<Data<Api
     params(("id" = ApiKeyId, Path, description = "The key")),
     responses((status = 204, description = "The key is gone")),
 )]
-pub async fn delete(admin: Admin, path: PathId<ApiKeyId>) -> Result<StatusCode, Problem> {
+pub async fn delete(admin: Admin, _: Unconditional, path: PathId<ApiKeyId>) -> Result<StatusCode, Problem> {
     let id = path.id()?;
     admin.workspace.bar("delete_key", |mut rows| async move { rows.api_keys().delete(id).await }).await?;
     Ok(StatusCode::NO_CONTENT)
@@ -110,6 +112,7 @@ pub async fn delete(admin: Admin, path: PathId<ApiKeyId>) -> Result<StatusCode, 
 )]
 pub async fn regenerate(
     admin: Admin,
+    _: Unconditional,
     State(app): State<App>,
     path: PathId<ApiKeyId>,
     _: OptionalBody<NoFields>,

@@ -8,10 +8,37 @@ use std::{str::FromStr, time::Duration};
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use tower_http::cors::CorsLayer;
 
-use super::{auth::LEGACY_KEY_HEADERS, edge::REQUEST_ID, limits};
+use super::{agents::installer::REPR_DIGEST, auth::LEGACY_KEY_HEADERS, edge::REQUEST_ID, limits};
 
 /// How long a browser need not ask again.
 const MAX_AGE: Duration = Duration::from_hours(1);
+
+/// Headers that a page may send, beside the legacy ones that carry a key.
+const REQUEST_HEADERS: [HeaderName; 8] = [
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    HeaderName::from_static("idempotency-key"),
+    REQUEST_ID,
+    header::IF_MATCH,
+    header::IF_NONE_MATCH,
+    header::IF_RANGE,
+    header::RANGE,
+];
+/// Headers that a page may read, beside those of rate limits and those that every page may (the safelist of the Fetch
+/// standard, with `Content-Type`, `Content-Length` and `Cache-Control`).
+const RESPONSE_HEADERS: [HeaderName; 11] = [
+    REQUEST_ID,
+    header::ACCEPT_ENCODING,
+    header::ACCEPT_RANGES,
+    header::ALLOW,
+    header::CONTENT_DISPOSITION,
+    header::CONTENT_RANGE,
+    header::ETAG,
+    header::LOCATION,
+    REPR_DIGEST,
+    header::RETRY_AFTER,
+    header::WWW_AUTHENTICATE,
+];
 
 /// Where a page comes from, as its browser says it: `https://dashboard.example.com`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +70,8 @@ impl FromStr for Origin {
 
 /// Answers browsers that ask whether these origins' pages may talk to us; `None` where there are none.
 pub fn layer(origins: &[Origin]) -> Option<CorsLayer> {
-    let asked = [header::AUTHORIZATION, header::CONTENT_TYPE, REQUEST_ID];
-    let asked =
-        asked.into_iter().chain(LEGACY_KEY_HEADERS).chain([HeaderName::from_static("idempotency-key")]);
-    let told = [REQUEST_ID, header::RETRY_AFTER, header::LOCATION].into_iter().chain(limits::HEADERS);
+    let asked = REQUEST_HEADERS.into_iter().chain(LEGACY_KEY_HEADERS);
+    let told = RESPONSE_HEADERS.into_iter().chain(limits::HEADERS);
     let allowed: Vec<_> = origins.iter().map(|Origin(origin)| origin.clone()).collect();
     (!allowed.is_empty()).then(|| {
         CorsLayer::new()
@@ -64,7 +89,15 @@ mod tests {
 
     #[test]
     fn an_origin_is_what_a_browser_sends_and_nothing_else() {
-        for good in ["https://a.example", "http://localhost:3000", "https://[::1]:8443", "http://127.0.0.1"] {
+        for good in [
+            "https://a.example",
+            "http://localhost:3000",
+            "https://[::1]:8443",
+            "http://127.0.0.1",
+            "https://my_host.example",
+            "https://a.example.",
+            "https://a.example.:8443",
+        ] {
             assert!(good.parse::<Origin>().is_ok(), "{good}");
         }
         for bad in [

@@ -19,6 +19,9 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 /// The same where only the service's operator can help.
 const RETRY_AFTER_RESTART_SECONDS: u64 = 3600;
 
+/// The code of a body under a `Content-Encoding`. Its answer names the one that is understood.
+pub const UNSUPPORTED_CONTENT_ENCODING: &str = "unsupported_content_encoding";
+
 /// An error as a response: what is told, and apart from it, what is only logged.
 #[derive(Debug)]
 pub struct Problem {
@@ -111,10 +114,17 @@ impl Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        if self.code == UNSUPPORTED_CONTENT_ENCODING {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         response
+    }
+
+    fn with_detail(self, field: &str, issue: &str) -> Self {
+        Self { details: vec![Detail { field: field.to_owned(), issue: issue.to_owned() }], ..self }
     }
 
     fn invalid(invalid: &Invalid) -> Self {
@@ -172,6 +182,10 @@ impl From<Error> for Problem {
             Error::IdempotencyConflict => (S::CONFLICT, "idempotency_conflict"),
             Error::RequestInProgress => (S::CONFLICT, "request_in_progress"),
 
+            Error::PreconditionFailed { .. } | Error::PreconditionUnsupported { .. } => {
+                (S::PRECONDITION_FAILED, "precondition_failed")
+            }
+
             Error::RateLimited { .. } => (S::TOO_MANY_REQUESTS, "rate_limited"),
             Error::Unavailable(_) | Error::NoPublicUrl => (S::SERVICE_UNAVAILABLE, "unavailable"),
             Error::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal"),
@@ -186,6 +200,8 @@ impl From<Error> for Problem {
                 Self { retry_after: Some(whole_seconds(retry_after)), ..problem }
             }
             Error::Internal(cause) => Self { cause: Some(cause), ..problem },
+            Error::PreconditionFailed { header } => problem.with_detail(header, "not_met"),
+            Error::PreconditionUnsupported { header } => problem.with_detail(header, "unsupported"),
             _ => problem,
         }
     }

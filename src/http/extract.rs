@@ -1,24 +1,22 @@
 //! What handlers take apart from the caller: path, query, body, address. Our own, since the framework's
 //! answer in their own words when something is wrong.
 
+mod body;
+
 use std::{
     convert::Infallible,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     str::FromStr,
-    time::Duration,
 };
 
 use axum::{
-    body::Body,
-    extract::{ConnectInfo, FromRequest, FromRequestParts, RawPathParams, Request},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    extract::{ConnectInfo, FromRequestParts, RawPathParams},
+    http::{HeaderValue, request::Parts},
 };
-use http_body_util::BodyExt;
 use planasonix_wire::{AgentId, ApiKeyId};
-use serde::{Deserialize, de::DeserializeOwned};
-use tokio::{sync::Semaphore, time::timeout};
 
-use super::{App, error::Problem, json};
+pub use self::body::{BODY_BYTES, HEARTBEAT_BYTES, JsonBody, NoFields, OptionalBody};
+use super::{App, error::Problem, query};
 use crate::domain::{
     Error,
     agent::{PLATFORMS, Platform},
@@ -26,18 +24,6 @@ use crate::domain::{
     invalid::{Checks, Invalid},
     page::PageSize,
 };
-
-/// A body of at most this many bytes is read, unless the route says otherwise.
-pub const BODY_BYTES: usize = 64 * 1024;
-/// A heartbeat's body.
-pub const HEARTBEAT_BYTES: usize = 16 * 1024;
-const BODY_TIME: Duration = Duration::from_secs(15);
-/// A body beyond this size needs one of [`LARGE_BODIES`]. Bodies of agents and of nearly all operators fit.
-const LARGE_BODY_BYTES: usize = 16 * 1024;
-/// Bodies beyond [`LARGE_BODY_BYTES`] that are read at once: with some 64 KiB each, 16 MiB in all.
-static LARGE_BODIES: Semaphore = Semaphore::const_new(256);
-/// So much of a body that is too large is thrown away, so that its sender lives to read the answer.
-const DRAINED_BYTES: usize = 16 * 1024 * 1024;
 
 /// The record that the path names, if what stands there is an id of its kind.
 pub struct PathId<Id>(Option<Id>);
@@ -145,11 +131,10 @@ impl Params {
 }
 
 impl<S: Sync> FromRequestParts<S> for Params {
-    type Rejection = Infallible;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let query = parts.uri.query().unwrap_or_default();
-        Ok(Self(form_urlencoded::parse(query.as_bytes()).into_owned().collect()))
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Ok(Self(query::parse(parts.uri.query().unwrap_or_default())?))
     }
 }
 
@@ -176,103 +161,6 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Self(parts.headers.get(idempotency::HEADER).cloned()))
     }
-}
-
-/// A JSON body that must be there.
-pub struct JsonBody<T>(pub T);
-
-/// A JSON body that may be left out, or be empty.
-pub struct OptionalBody<T, const MOST_BYTES: usize = BODY_BYTES>(pub T);
-
-/// The body of a route that asks for no field.
-#[derive(Debug, Default, Deserialize)]
-pub struct NoFields {}
-
-impl<S: Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        if !says_json(&parts.headers) {
-            return Err(unsupported_media_type());
-        }
-        json::parse(&read(body, BODY_BYTES).await?).map(Self)
-    }
-}
-
-impl<S: Sync, T: DeserializeOwned + Default, const MOST_BYTES: usize> FromRequest<S>
-    for OptionalBody<T, MOST_BYTES>
-{
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
-        let (parts, body) = request.into_parts();
-        if http_body::Body::is_end_stream(&body) {
-            return Ok(Self(T::default()));
-        }
-        let said_json = says_json(&parts.headers);
-        if !said_json && parts.headers.contains_key(header::CONTENT_TYPE) {
-            return Err(unsupported_media_type());
-        }
-        let bytes = read(body, MOST_BYTES).await?;
-        match (bytes.is_empty(), said_json) {
-            (true, _) => Ok(Self(T::default())),
-            (false, true) => json::parse(&bytes).map(Self),
-            (false, false) => Err(unsupported_media_type()),
-        }
-    }
-}
-
-fn says_json(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = media_type.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
-}
-
-fn unsupported_media_type() -> Problem {
-    Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported_media_type",
-        "send the body as JSON, with the header Content-Type: application/json",
-    )
-}
-
-async fn read(body: Body, most_bytes: usize) -> Result<Vec<u8>, Problem> {
-    timeout(BODY_TIME, collect(body, most_bytes)).await.unwrap_or_else(|_| {
-        Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request_timeout",
-            format!("the body did not arrive within {} s", BODY_TIME.as_secs()),
-        ))
-    })
-}
-
-async fn collect(mut body: Body, most_bytes: usize) -> Result<Vec<u8>, Problem> {
-    let (mut bytes, mut total) = (Vec::new(), 0);
-    let mut slot = None;
-    while let Some(frame) = body.frame().await {
-        let frame =
-            frame.map_err(|error| Problem::invalid_json(format!("the body could not be read: {error}")))?;
-        let Ok(data) = frame.into_data() else { continue };
-        total += data.len();
-        if total <= most_bytes {
-            if total > LARGE_BODY_BYTES && slot.is_none() {
-                let full = |_| Problem::unavailable("too many large bodies are arriving");
-                slot = Some(LARGE_BODIES.try_acquire().map_err(full)?);
-            }
-            bytes.extend_from_slice(&data);
-        } else if total > DRAINED_BYTES {
-            break;
-        }
-    }
-    if total <= most_bytes {
-        return Ok(bytes);
-    }
-    Err(Problem::new(
-        StatusCode::PAYLOAD_TOO_LARGE,
-        "body_too_large",
-        format!("the body may have at most {most_bytes} bytes"),
-    ))
 }
 
 /// Where the request comes from, as far as it can be known: see [`super::remote_ip`].

@@ -23,6 +23,8 @@ use utoipa::{
     },
 };
 
+use super::error::UNSUPPORTED_CONTENT_ENCODING;
+
 #[derive(OpenApi)]
 #[openapi(
     info(
@@ -32,15 +34,19 @@ use utoipa::{
             a write means that its outcome is unknown: ask again before you repeat it.\n\nAn API key may make 1,200 \
             requests a minute and all keys of a workspace together 6,000, unless the operator has set other limits; \
             what is left is told in headers. Each server counts for itself, so several of them behind one address \
-            let more through.\n\nA malformed or ambiguous HTTP request is refused in the same envelope before it \
+            let more through.\n\nA body goes without `Content-Encoding`; under any, 415 names \
+            the one that is understood. A query that is not UTF-8 once decoded, or has a malformed escape, is 400 and \
+            names the parameter.\n\nAn agent's `ETag` makes requests about it conditional. A condition (`If-Match`, \
+            `If-None-Match`, `If-Unmodified-Since`) on a request that changes something is never ignored: where it \
+            cannot be evaluated, as on every POST, the answer is 412 and nothing changes.\n\nA malformed or ambiguous HTTP request is refused in the same envelope before it \
             reaches a route, and the connection closes: 400 `invalid_request`, 414 `uri_too_long` (a request line of \
             more than 16 KiB), 431 `headers_too_large` (more than 100 headers, or more than 32 KiB of them).",
         contact(name = "Planasonix"),
         license(name = "Proprietary")
     ),
     servers(
-        (url = "https://api.planasonix.com"),
         (url = "/", description = "The server that this document comes from"),
+        (url = "https://api.planasonix.com", description = "The hosted service"),
     ),
     tags(
         (name = "agents", description = "For dashboards and automation, with an API key"),
@@ -140,13 +146,15 @@ fn complete(path: &str, method: &Method, operation: &mut Operation) {
     }
 }
 
-fn refusals(path: &str, method: &Method, operation: &Operation) -> [(&'static str, Vec<&'static str>); 13] {
+fn refusals(path: &str, method: &Method, operation: &Operation) -> [(&'static str, Vec<&'static str>); 14] {
     let (unauthenticated, mut forbidden) = credential_refusals(operation);
     let has_body = matches!(*method, Method::POST | Method::PATCH);
     let body = |code| if has_body { vec![code] } else { vec![] };
     let (invalid, conflicts, more_forbidden) = refusals_of_its_own(operation);
     let no_range = if is(operation, "downloadInstaller") { vec!["range_not_satisfiable"] } else { vec![] };
     forbidden.extend(more_forbidden);
+    let is_conditional = *method != Method::GET || is(operation, "getAgent");
+    let conditional = if is_conditional { vec!["precondition_failed"] } else { vec![] };
     [
         ("400", [if has_body { vec!["invalid_request", "invalid_json"] } else { vec![] }, invalid].concat()),
         ("401", unauthenticated),
@@ -154,8 +162,9 @@ fn refusals(path: &str, method: &Method, operation: &Operation) -> [(&'static st
         ("404", not_found(path)),
         ("408", body("request_timeout")),
         ("409", conflicts),
+        ("412", conditional),
         ("413", body("body_too_large")),
-        ("415", body("unsupported_media_type")),
+        ("415", [body("unsupported_media_type"), body(UNSUPPORTED_CONTENT_ENCODING)].concat()),
         ("416", no_range),
         ("429", if operation.security.is_some() { vec!["rate_limited"] } else { vec![] }),
         ("431", vec!["headers_too_large"]),

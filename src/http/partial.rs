@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use axum::http::{HeaderMap, HeaderValue, Method, header};
 
+use super::conditional::Tags;
+
 /// What a request wants of a body that has a strong entity tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wanted {
@@ -34,11 +36,7 @@ impl Wanted {
 
 /// Whether the caller names the tag among those that it has.
 fn knows(headers: &HeaderMap, tag: &str) -> bool {
-    let given = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(text);
-    given
-        .flat_map(|list| list.split(','))
-        .map(str::trim)
-        .any(|given| given == "*" || given.strip_prefix("W/").unwrap_or(given) == tag)
+    Tags::of(headers, &header::IF_NONE_MATCH).is_some_and(|tags| tags.hold_weakly(tag))
 }
 
 fn text(value: &HeaderValue) -> Option<&str> {

@@ -41,14 +41,17 @@ impl FromStr for PublicUrl {
 }
 
 fn is_host(host: &str) -> bool {
-    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => host.len() <= 253 && host.split('.').all(is_label),
+    if let Some(address) = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        return address.parse::<Ipv6Addr>().is_ok();
     }
+    // A final dot makes a name absolute: no search list of a resolver applies.
+    let name = host.strip_suffix('.').unwrap_or(host);
+    name.len() <= 253 && name.split('.').all(is_label)
 }
 
+/// Host names may not have an underscore, but resolvers, and the names of services in private networks, do.
 fn is_label(label: &str) -> bool {
-    let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    let letters = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     (1..=63).contains(&label.len()) && letters && !label.starts_with('-') && !label.ends_with('-')
 }
 
@@ -70,6 +73,10 @@ mod tests {
             ("http://[::1]:8080/", "http://[::1]:8080"),
             ("http://[::1]", "http://[::1]"),
             ("http://localhost", "http://localhost"),
+            ("http://control_plane:8080", "http://control_plane:8080"),
+            ("https://_a.b_.example", "https://_a.b_.example"),
+            ("https://api.planasonix.com./", "https://api.planasonix.com."),
+            ("https://api.planasonix.com.:8443", "https://api.planasonix.com.:8443"),
         ] {
             assert_eq!(text.parse::<PublicUrl>().unwrap().as_str(), url);
         }
@@ -109,6 +116,9 @@ mod tests {
             "https://-a",
             "https://a..b",
             "https://.",
+            "https://a..",
+            "https://.a",
+            "https://[::1].",
             "https://[::1",
             "https://[fe80::1%25eth0]",
             "https://größe.example",

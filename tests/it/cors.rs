@@ -2,9 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use reqwest::Method;
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
 
-use crate::support::{Answer, App, actors::Caller, document::operations};
+use crate::support::{
+    Answer, App,
+    actors::{Caller, Workspace},
+    document::operations,
+};
 
 const DASHBOARD: &str = "https://dashboard.example.com";
 const OTHER: &str = "http://localhost:3000";
@@ -45,6 +50,31 @@ async fn a_browser_is_told_without_a_credential_that_a_named_origin_may_call() {
     }
 }
 
+/// Requests whose answers have among them every header that an answer may have, each with the answer's status.
+async fn requests(anonymous: &Caller, acme: &Workspace) -> Vec<(u16, RequestBuilder)> {
+    let (agent, operator) = (acme.register("a").await.id, &acme.operator);
+    let (detail, bundle) = (format!("/api/agents/{agent}"), format!("/api/agents/installer/{agent}/linux"));
+    vec![
+        (200, operator.request(Method::GET, "/api/agents")),
+        (404, operator.request(Method::GET, "/api/agents/nonsense")),
+        (404, operator.request(Method::GET, "/nowhere")),
+        (401, anonymous.request(Method::GET, &detail)),
+        (405, operator.request(Method::PUT, &detail)),
+        (
+            201,
+            operator.request(Method::POST, "/api/agents").json(&json!({"label": "b", "platform": "linux"})),
+        ),
+        (200, operator.request(Method::GET, &detail)),
+        (304, operator.request(Method::GET, &detail).header("if-none-match", "*")),
+        (412, operator.request(Method::DELETE, &detail).header("if-match", "\"other\"")),
+        (415, operator.request(Method::PATCH, &detail).header("content-encoding", "gzip").json(&json!({}))),
+        (200, operator.request(Method::HEAD, &bundle)),
+        (206, operator.request(Method::GET, &bundle).header("range", "bytes=0-9")),
+        (304, operator.request(Method::GET, &bundle).header("if-none-match", "*")),
+        (416, operator.request(Method::GET, &bundle).header("range", "bytes=99999999999-")),
+    ]
+}
+
 #[tokio::test]
 async fn a_page_may_send_and_read_what_the_api_is_made_of() {
     let app = app().await;
@@ -58,19 +88,27 @@ async fn a_page_may_send_and_read_what_the_api_is_made_of() {
         "x-request-id",
         "x-planasonix-api-key",
         "x-planasonix-key",
+        "if-match",
+        "if-none-match",
+        "if-range",
+        "range",
     ] {
         assert!(sent.contains(name), "{name}: {sent:?}");
     }
     assert!(told.header("access-control-max-age").unwrap().parse::<u32>().unwrap() > 0);
     assert_eq!(told.header("access-control-allow-credentials"), None);
 
-    for path in ["/api/agents", "/api/agents/nonsense", "/nowhere"] {
-        let request = acme.operator.request(Method::GET, path).header("origin", DASHBOARD);
-        let answer = acme.operator.send(request).await;
+    for (status, request) in requests(&app.anonymous(), &acme).await {
+        let answer = request.header("origin", DASHBOARD).send().await.unwrap();
+        assert_eq!(answer.status(), status);
+        let answer =
+            Answer { status: answer.status(), headers: answer.headers().clone(), text: String::new() };
         assert_eq!(answer.header("access-control-allow-origin"), Some(DASHBOARD), "{answer:?}");
         let read = listed(&answer, "access-control-expose-headers");
         for (name, _) in &answer.headers {
-            let known = ["content-type", "content-length", "date", "vary"].contains(&name.as_str());
+            // Those that every page may read, and those that are for the browser alone.
+            let safelisted = ["cache-control", "content-length", "content-type"].contains(&name.as_str());
+            let known = safelisted || ["date", "vary"].contains(&name.as_str());
             let about = name.as_str().starts_with("access-control-");
             assert!(known || about || read.contains(name.as_str()), "{name} cannot be read: {read:?}");
         }
@@ -80,6 +118,10 @@ async fn a_page_may_send_and_read_what_the_api_is_made_of() {
             "x-ratelimit-remaining",
             "x-ratelimit-reset",
             "retry-after",
+            "content-disposition",
+            "etag",
+            "content-range",
+            "repr-digest",
         ]
         .into_iter()
         .find(|name| !read.contains(*name));

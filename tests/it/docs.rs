@@ -1,6 +1,7 @@
 //! The page of the API: whole, from here alone.
 
 use regex::Regex;
+use serde_json::Value;
 
 use crate::support::{Answer, App};
 
@@ -37,6 +38,19 @@ async fn the_page_shows_our_document_and_may_ask_nobody_else() {
     let script = page(&app, "/docs/swagger-initializer.js").await.text;
     assert!(script.contains("\"/api/openapi.json\""), "{script}");
     assert!(script.contains("\"validatorUrl\": \"none\""), "{script}");
+}
+
+/// The page sends a key to the first server of the list unless another one is chosen.
+#[tokio::test]
+async fn document_names_the_server_that_it_comes_from_first() {
+    let app = App::start().await;
+    let json: Value = page(&app, "/api/openapi.json").await.json();
+    let yaml: Value = yaml_serde::from_str(&page(&app, "/api/openapi.yaml").await.text).unwrap();
+    for document in [json, yaml] {
+        let urls: Vec<_> =
+            document["servers"].as_array().unwrap().iter().map(|server| &server["url"]).collect();
+        assert_eq!(urls, ["/", "https://api.planasonix.com"]);
+    }
 }
 
 #[tokio::test]

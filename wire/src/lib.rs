@@ -2,7 +2,8 @@
 //!
 //! [`id`] holds the prefixed ULIDs, [`token`] the three kinds of bearer token and their check
 //! characters, [`json`] the pieces that JSON bodies are made of, and the remaining modules the bodies
-//! themselves, field for field as the published API reference has them.
+//! themselves, field for field as the published API reference has them. [`terminal`] is for what either prints of the
+//! other's.
 //!
 //! The agent links this crate, so it knows neither HTTP nor SQL.
 
@@ -16,6 +17,7 @@ pub mod id;
 pub mod installer;
 pub mod json;
 pub mod names;
+pub mod terminal;
 pub mod token;
 
 pub use id::{AgentId, ApiKeyId, EventId, WorkspaceId};

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display};
 
+use planasonix_wire::terminal;
 use serde::{Serialize, Serializer};
 
 use crate::privileges;
@@ -91,14 +92,14 @@ impl Display for Finding {
         };
         write!(f, "{}: {verdict}", self.probe)?;
         if let Some(problem) = &self.problem {
-            write!(f, ": {problem}")?;
+            write!(f, ": {}", terminal::value(problem))?;
         }
         let width = self.facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
         for (name, value) in &self.facts {
-            write!(f, "\n  {name:width$}  {value}")?;
+            write!(f, "\n  {name:width$}  {}", terminal::value(value))?;
         }
         match &self.advice {
-            Some(advice) => write!(f, "\n  what to do: {advice}"),
+            Some(advice) => write!(f, "\n  what to do: {}", terminal::value(advice)),
             None => Ok(()),
         }
     }
@@ -111,6 +112,16 @@ fn as_object<S: Serializer>(facts: &[(String, String)], serializer: S) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn finding_shows_what_a_terminal_would_obey() {
+        let mut finding = Finding::new("tls");
+        finding.fact("subject", "CN=a\u{1b}[2J\nb");
+        finding.problem("reset\u{9b}1m", "ask \u{202e}them");
+        let escaped = concat!(r"tls: PROBLEM: reset\u{9b}1m", "\n", r"  subject  CN=a\u{1b}[2J\nb");
+        assert_eq!(finding.to_string(), format!("{escaped}\n  what to do: ask {}them", r"\u{202e}"));
+        assert_eq!(serde_json::to_value(&finding).unwrap()["facts"]["subject"], "CN=a\u{1b}[2J\nb");
+    }
 
     #[test]
     fn a_finding_reads_as_a_block_and_as_an_object() {

@@ -1,6 +1,6 @@
 //! The command `enroll`. It may be given any number of times: a host that is enrolled stays as it is.
 
-use planasonix_wire::heartbeat::Heartbeat;
+use planasonix_wire::{heartbeat::Heartbeat, terminal};
 use tokio::time::{Instant, sleep_until};
 
 use super::{Redeemed, adopt, redeem, warn_of_another};
@@ -164,7 +164,7 @@ impl Enrolling<'_> {
         match redeem(&self.client, &self.store, &self.host, token).await {
             Redeemed::Enrolled { agent, label, .. } => {
                 warn_of_another(self.config.agent_id, agent);
-                Ok(Step::Done(format!("enrolled as {agent} ({label})")))
+                Ok(Step::Done(format!("enrolled as {agent} ({})", terminal::value(&label))))
             }
             Redeemed::Refused(refusal) => Err(EnrollError::Refused(refusal)),
             Redeemed::Unwritable(error) => Err(EnrollError::Identity(error)),

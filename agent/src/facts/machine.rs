@@ -2,7 +2,6 @@
 
 use planasonix_wire::agent::Platform;
 use sha2::{Digest, Sha256};
-use sysinfo::System;
 
 use crate::secret::hex;
 
@@ -10,7 +9,18 @@ const LONGEST_HOSTNAME: usize = 255;
 
 /// The host's name, if it has one that the API takes (1–255 characters).
 pub fn hostname() -> Option<String> {
-    System::host_name().ok().as_deref().and_then(acceptable_hostname)
+    system_hostname().as_deref().and_then(acceptable_hostname)
+}
+
+/// `sysinfo` reads the name into as many bytes as Linux allows it, and finds no room for the NUL behind the longest.
+#[cfg(unix)]
+fn system_hostname() -> Option<String> {
+    nix::unistd::gethostname().ok().map(|name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(not(unix))]
+fn system_hostname() -> Option<String> {
+    sysinfo::System::host_name().ok()
 }
 
 fn acceptable_hostname(name: &str) -> Option<String> {

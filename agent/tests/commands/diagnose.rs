@@ -253,3 +253,25 @@ async fn the_program_prints_one_object_and_fails_when_something_is_wrong() {
         object["findings"].as_array().unwrap().iter().find(|found| found["probe"] == "credential");
     assert_eq!(credential.unwrap()["problem"], "this host is not enrolled");
 }
+
+/// Linux allows 64 bytes. A host that lets nobody make a namespace of host names cannot be given one for the test.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn host_name_of_the_greatest_length_is_whole() {
+    let within = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--uts"]).args(arguments).output()
+    };
+    if !within(&["true"]).is_ok_and(|tried| tried.status.success()) {
+        return;
+    }
+    let host = Host::new(&format!("PLANASONIX_API_HOST=http://{}", nobody().await));
+    let settings = host.folder.path().join("agent.conf").display().to_string();
+    let script = r#"hostname "$1" && exec "$2" diagnose --json --config "$3""#;
+    let agent = env!("CARGO_BIN_EXE_planasonix-agent");
+    for name in ["h".repeat(64), "h".repeat(63), "etl-01".to_owned()] {
+        let output = within(&["sh", "-c", script, "sh", &name, agent, &settings]).unwrap();
+        let object: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(object["findings"][0]["facts"]["hostname"], name.as_str(), "{output:?}");
+    }
+}

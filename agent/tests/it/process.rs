@@ -239,7 +239,7 @@ async fn enroll_may_be_given_twice_and_shows_no_secret() {
     };
     // The last one comes too soon after a beat of the agent.
     for (mood, said) in [
-        (Mood::Good, "enrolled as agt_"),
+        (Mood::Good, r"enrolled as agt_01jq8x5g2m4n6p8r0s2t4v6w8y (rough\u{1b}[2J\nagent\u{202e})"),
         (Mood::Good, "already enrolled as agt_"),
         (Mood::Limited(1), "already enrolled as agt_"),
     ] {
@@ -248,7 +248,9 @@ async fn enroll_may_be_given_twice_and_shows_no_secret() {
         assert_eq!(ended.status.code(), Some(0), "{ended:?}");
         let (answer, log) =
             (String::from_utf8(ended.stdout).unwrap(), String::from_utf8(ended.stderr).unwrap());
-        assert!(answer.starts_with(said), "{answer}");
+        assert!(answer.starts_with(said) && answer.lines().count() == 1, "{answer:?}");
+        let printed = |character: char| !character.is_control() || character == '\n';
+        assert!(log.chars().all(printed) && !log.contains('\u{202e}'), "{log:?}");
         for secret in [&secret, &credential(1)] {
             assert!(!answer.contains(secret.expose()) && !log.contains(secret.expose()), "{answer}{log}");
         }

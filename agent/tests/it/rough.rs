@@ -236,12 +236,15 @@ fn answer(mood: Mood, line: &str, bearer: &str, shared: &Shared) -> Option<(u16,
     }
 }
 
+/// A label that an operator may give, and a terminal would obey.
+pub const LABEL: &str = "rough\u{1b}[2J\nagent\u{202e}";
+
 fn good(mood: Mood, line: &str, bearer: &str, shared: &Shared) -> (u16, String) {
     let agent = credential(1).agent().to_string();
     let expires = "2030-01-01T00:00:00Z";
     let hand_out = || credential(shared.next.fetch_add(1, Ordering::Relaxed)).expose().to_owned();
     let data = if line.ends_with("/enroll") {
-        json!({"agent_id": agent, "label": "rough", "status": "active", "credential": hand_out(),
+        json!({"agent_id": agent, "label": LABEL, "status": "active", "credential": hand_out(),
             "credential_expires_at": expires, "heartbeat_interval_seconds": 30, "draining": false})
     } else if line.ends_with("/credential") {
         json!({"agent_id": agent, "credential": hand_out(), "credential_expires_at": expires})

@@ -11,7 +11,13 @@ use serde_json::value::RawValue;
 use sqlx::types::Json;
 
 use super::{Agents, stored};
-use crate::domain::{Error, Result, agent::Status, health::Figures, metadata::Metadata};
+use crate::domain::{
+    Error, Result,
+    agent::Status,
+    entity_tag::{Configuration, EntityTag},
+    health::Figures,
+    metadata::Metadata,
+};
 
 /// What an agent's health is judged from.
 pub struct HealthRow {
@@ -33,6 +39,14 @@ impl Agents<'_> {
     /// # Errors
     /// [`Error::AgentNotFound`], and those of the database.
     pub async fn get(&mut self, agent: AgentId) -> Result<AgentDetail> {
+        Ok(self.get_tagged(agent).await?.0)
+    }
+
+    /// One agent in full, with the entity tag of its configuration. While the agent is locked, the tag stays its own.
+    ///
+    /// # Errors
+    /// [`Error::AgentNotFound`], and those of the database.
+    pub async fn get_tagged(&mut self, agent: AgentId) -> Result<(AgentDetail, EntityTag)> {
         let row = sqlx::query!(
             r#"SELECT a.label, a.platform, a.version, a.status, a.tags, a.capabilities,
                       a.metadata AS "metadata: Json<Box<RawValue>>", a.hostname, a.instance_id,
@@ -45,8 +59,9 @@ impl Agents<'_> {
         .fetch_optional(&mut *self.connection)
         .await?
         .ok_or(Error::AgentNotFound)?;
-        let metadata = Metadata::stored(row.metadata.0).with_hostname(row.hostname.as_deref());
-        Ok(AgentDetail {
+        let given = row.metadata.0;
+        let metadata = Metadata::stored(given.clone()).with_hostname(row.hostname.as_deref());
+        let detail = AgentDetail {
             id: agent,
             label: row.label,
             platform: stored("agents.platform", &row.platform)?,
@@ -62,7 +77,9 @@ impl Agents<'_> {
             draining: row.draining,
             revoked_at: row.revoked_at.map(Timestamp::from),
             revoke_reason: row.revoke_reason,
-        })
+        };
+        let tag = Configuration::of(&detail, given.get()).entity_tag();
+        Ok((detail, tag))
     }
 
     /// What an agent's health is judged from.

@@ -6,6 +6,7 @@ use crate::{
     domain::Actor,
     http::{
         auth::AgentSelf,
+        conditional::Unconditional,
         error::Problem,
         extract::{AgentPath, NoFields, OptionalBody},
     },
@@ -22,6 +23,7 @@ use crate::{
 )]
 pub async fn disconnect(
     agent: AgentSelf,
+    _: Unconditional,
     path: AgentPath,
     _: OptionalBody<NoFields>,
 ) -> Result<StatusCode, Problem> {

@@ -6,6 +6,7 @@ use crate::{
     http::{
         answer::Answer,
         auth::Writer,
+        conditional::Unconditional,
         error::Problem,
         extract::{AgentPath, NoFields, OptionalBody},
     },
@@ -23,6 +24,7 @@ use crate::{
 )]
 pub async fn drain(
     writer: Writer,
+    _: Unconditional,
     path: AgentPath,
     _: OptionalBody<NoFields>,
 ) -> Result<Answer<Data<DrainedAgent>>, Problem> {
@@ -40,6 +42,7 @@ pub async fn drain(
 )]
 pub async fn resume(
     writer: Writer,
+    _: Unconditional,
     path: AgentPath,
     _: OptionalBody<NoFields>,
 ) -> Result<Answer<Data<DrainedAgent>>, Problem> {

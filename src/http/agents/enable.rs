@@ -5,6 +5,7 @@ use crate::http::{
     App,
     answer::Answer,
     auth::Writer,
+    conditional::Unconditional,
     error::Problem,
     extract::{AgentPath, NoFields, OptionalBody},
 };
@@ -21,6 +22,7 @@ use crate::http::{
 )]
 pub async fn enable(
     writer: Writer,
+    _: Unconditional,
     State(app): State<App>,
     path: AgentPath,
     _: OptionalBody<NoFields>,

@@ -12,6 +12,7 @@ use crate::{
         App,
         answer::Answer,
         auth::Enrolling,
+        conditional::Unconditional,
         error::Problem,
         extract::{IdempotencyKey, OptionalBody},
     },
@@ -30,6 +31,7 @@ use crate::{
 )]
 pub async fn enroll(
     enrolling: Enrolling,
+    _: Unconditional,
     State(app): State<App>,
     key: IdempotencyKey,
     OptionalBody(body): OptionalBody<Enroll>,

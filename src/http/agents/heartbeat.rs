@@ -13,6 +13,7 @@ use crate::{
         App,
         answer::Answer,
         auth::Beating,
+        conditional::Unconditional,
         error::Problem,
         extract::{AgentPath, HEARTBEAT_BYTES, OptionalBody, RemoteIp},
     },
@@ -32,6 +33,7 @@ use crate::{
 )]
 pub async fn heartbeat(
     agent: Beating,
+    _: Unconditional,
     State(app): State<App>,
     path: AgentPath,
     RemoteIp(remote_ip): RemoteIp,

@@ -23,7 +23,8 @@ use crate::{
     installer::Package,
 };
 
-const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+/// The digest of the whole archive, whatever part of it an answer holds.
+pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 
 /// Download an agent's installer
 ///

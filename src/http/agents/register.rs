@@ -10,6 +10,7 @@ use crate::{
         App,
         answer::Answer,
         auth::Writer,
+        conditional::Unconditional,
         error::Problem,
         extract::{IdempotencyKey, JsonBody},
     },
@@ -24,17 +25,21 @@ use crate::{
     request_body = RegisterAgent,
     responses((
         status = 201, description = "The agent, with its enrollment token", body = Data<RegisteredAgent>,
-        headers(("Location" = String, description = "Where the agent is from now on")),
+        headers(
+            ("Location" = String, description = "Where the agent is from now on"),
+            ("ETag" = String, description = "The strong entity tag of the agent's configuration"),
+        ),
     )),
 )]
 pub async fn register(
     writer: Writer,
+    _: Unconditional,
     State(app): State<App>,
     key: IdempotencyKey,
     JsonBody(body): JsonBody<RegisterAgent>,
 ) -> Result<Answer<Data<RegisteredAgent>>, Problem> {
     let (key, new) = Invalid::both(key.get(), NewAgent::try_from(body))?;
-    let registered = app.lives.register(&writer.workspace, writer.actor, &new, key).await?;
+    let (registered, tag) = app.lives.register(&writer.workspace, writer.actor, &new, key).await?;
     let location = format!("/api/agents/{}", registered.id);
-    Ok(Answer::created(registered, location).with_secret())
+    Ok(Answer::created(registered, location).with_secret().with_tag(tag))
 }

@@ -10,6 +10,7 @@ use crate::{
     http::{
         answer::Answer,
         auth::Writer,
+        conditional::Unconditional,
         error::Problem,
         extract::{AgentPath, OptionalBody},
     },
@@ -28,6 +29,7 @@ use crate::{
 )]
 pub async fn revoke(
     writer: Writer,
+    _: Unconditional,
     path: AgentPath,
     OptionalBody(body): OptionalBody<RevokeAgent>,
 ) -> Result<Answer<Data<RevokedAgent>>, Problem> {

@@ -1,5 +1,9 @@
 //! Bodies of every shape, on every route that takes one.
 
+use std::io::Write;
+
+use reqwest::Method;
+
 use crate::support::{
     App,
     actors::{Caller, Workspace},
@@ -61,7 +65,7 @@ async fn an_optional_body_may_be_absent_empty_or_an_empty_object() {
     }
     for route in routes(&acme).await.into_iter().filter(|route| route.optional) {
         let chunks = futures_util::stream::iter([] as [std::io::Result<http_body::Frame<bytes::Bytes>>; 0]);
-        let request = route.caller.request(reqwest::Method::POST, &route.path);
+        let request = route.caller.request(Method::POST, &route.path);
         let request = request
             .header("content-type", JSON)
             .body(reqwest::Body::wrap(http_body_util::StreamBody::new(chunks)));
@@ -142,6 +146,58 @@ async fn another_media_type_is_415() {
             let answer = route.caller.post_bytes(&route.path, media_type, "{}").await;
             answer.error(415, "unsupported_media_type");
         }
+    }
+}
+
+/// Also where the bytes are JSON as they stand, and the header only says otherwise.
+#[tokio::test]
+async fn body_under_a_content_encoding_is_415() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(b"{}").unwrap();
+    let gzip = gzip.finish().unwrap();
+    let routes = routes(&acme).await;
+    let agent = acme.register("patched").await.id;
+    let patch = Route {
+        caller: acme.operator.clone(),
+        path: format!("/api/agents/{agent}"),
+        most_bytes: BODY_BYTES,
+        optional: false,
+    };
+    for (encodings, body) in [
+        (&["gzip"][..], &gzip[..]),
+        (&["gzip"], b"{}"),
+        (&["br"], b"{}"),
+        (&["GZIP"], b"{}"),
+        (&["x-unknown"], b"{}"),
+        (&["identity, deflate"], b"{}"),
+        (&["identity", "zstd"], b"{}"),
+        (&["\u{ff}"], b"{}"),
+    ] {
+        for (method, route) in
+            routes.iter().map(|route| (Method::POST, route)).chain([(Method::PATCH, &patch)])
+        {
+            let mut request = route.caller.request(method, &route.path).header("content-type", JSON);
+            for encoding in encodings {
+                request = request.header("content-encoding", *encoding);
+            }
+            let answer = route.caller.send(request.body(body.to_vec())).await;
+            answer.error(415, "unsupported_content_encoding");
+            assert_eq!(answer.header("accept-encoding"), Some("identity"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn identity_is_no_content_encoding() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let agent = acme.register("a").await.id;
+    for encoding in ["identity", "Identity", "", "identity,identity"] {
+        let request = acme.operator.request(Method::PATCH, &format!("/api/agents/{agent}"));
+        let request = request.header("content-type", JSON).header("content-encoding", encoding);
+        acme.operator.send(request.body("{}")).await.data(200);
     }
 }
 

@@ -23,7 +23,9 @@ async fn an_agent_that_told_of_itself_shows_as_in_the_reference() {
     let answer = acme.operator.get(&format!("/api/agents/{}", agent.id)).await;
     assert_snapshot!(answer.show(), @r#"
     200 OK
+    cache-control: no-store
     content-type: application/json
+    etag: [entity tag]
     x-request-id: [request id]
 
     {
@@ -64,7 +66,9 @@ async fn an_agent_that_was_revoked_unheard_shows_empty_fields_and_why() {
     acme.revoke_for(id, "compromised_token_suspected").await.data(200);
     assert_snapshot!(acme.operator.get(&path).await.show(), @r#"
     200 OK
+    cache-control: no-store
     content-type: application/json
+    etag: [entity tag]
     x-request-id: [request id]
 
     {

@@ -1,6 +1,7 @@
 //! `GET /api/agents`.
 
 use insta::assert_snapshot;
+use planasonix::domain::Scope;
 use serde_json::json;
 
 use crate::support::{App, actors::Workspace};
@@ -162,5 +163,34 @@ async fn every_bad_parameter_is_named_at_once() {
         let field = repeated.split('=').next().unwrap();
         answer.blames_exactly("invalid_request", &[(field, "repeated")]);
     }
-    acme.operator.get("/api/agents?label=%ff%fe&x=%00").await.data(200);
+    acme.operator.get("/api/agents?label=%EF%BF%BD&x=%00").await.data(200);
+}
+
+#[tokio::test]
+async fn parameter_that_cannot_be_decoded_is_named() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    acme.register("100\u{fffd}").await;
+    let agent = acme.agent("a").await.id;
+    let (_, admin) = app.operator(acme.id, &[Scope::AdminOrganization, Scope::AgentsRead]).await;
+    for list in [
+        "/api/agents".to_owned(),
+        "/api/agents/connected".to_owned(),
+        "/api/agents/events".to_owned(),
+        format!("/api/agents/{agent}/events"),
+        "/api/user/api-keys".to_owned(),
+    ] {
+        for (query, bad) in [
+            ("label=%FF", &["label"][..]),
+            ("label=100%", &["label"]),
+            ("label=%zz&cursor=%4", &["cursor", "label"]),
+            ("limit=1&unknown=%C3%28", &["unknown"]),
+            ("la%ffbel=a", &["la%ffbel"]),
+            ("%=a&tag=%E2%82", &["%", "tag"]),
+        ] {
+            let answer = admin.get(&format!("{list}?{query}")).await;
+            let bad: Vec<_> = bad.iter().map(|name| (*name, "invalid_encoding")).collect();
+            answer.blames_exactly("invalid_request", &bad);
+        }
+    }
 }

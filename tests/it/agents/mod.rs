@@ -1,6 +1,7 @@
 //! The routes under `/api/agents`.
 
 mod bodies;
+mod conditional;
 mod connected;
 mod delete;
 mod drain;

@@ -24,6 +24,7 @@ async fn the_answer_is_the_reference_s() {
     201 Created
     cache-control: no-store
     content-type: application/json
+    etag: [entity tag]
     location: /api/agents/[agent id]
     x-request-id: [request id]
 

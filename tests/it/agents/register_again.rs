@@ -102,6 +102,44 @@ async fn a_key_stands_for_one_request_of_one_workspace() {
 }
 
 #[tokio::test]
+async fn retry_that_was_serialised_anew_gives_the_same_agent() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let send = async |key: &str, body: &str| {
+        let request = acme.operator.request(reqwest::Method::POST, "/api/agents");
+        let request = request.header("content-type", "application/json").header("idempotency-key", key);
+        acme.operator.send(request.body(body.to_owned())).await
+    };
+    let first =
+        r#"{"label":"größe","platform":"linux","metadata":{"b": 1.50, "a": [{"é": "x/y", "d": 1e2}]}}"#;
+    let id = send("k", first).await.data(201)["id"].clone();
+    for again in [
+        r#"{"metadata":{"a":[{"d":100,"é":"x/y"}],"b":1.5},"platform":"linux","label":"größe"}"#,
+        "{ \"label\" : \"gr\\u00f6\\u00dfe\",\n\"platform\":\"linux\", \"tags\":[],\"metadata\" : {\"a\":[{\"\\u00e9\":\"x\\/y\",\"d\":100.0}],\"b\":15e-1} }",
+        r#"{"label":"größe","platform":"linux","metadata":{"b":0,"b":1.5,"a":[{"d":1E+2,"é":"x/y"}]},"unknown":1}"#,
+    ] {
+        assert_eq!(send("k", again).await.data(201)["id"], id, "{again}");
+    }
+    for other in [
+        r#"{"label":"größe","platform":"linux","metadata":{"b":1.51,"a":[{"é":"x/y","d":100}]}}"#,
+        r#"{"label":"größe","platform":"linux","metadata":{"b":1.5,"a":[{"é":"x/y","d":"100"}]}}"#,
+        r#"{"label":"größe","platform":"linux","metadata":{"b":1.5}}"#,
+        r#"{"label":"größe","platform":"linux"}"#,
+    ] {
+        send("k", other).await.error(409, "idempotency_conflict");
+    }
+    let path = format!("/api/agents/{}", id.as_str().unwrap());
+    let detail = acme.operator.get(&path).await.text;
+    assert!(detail.contains(r#"{"b": 1.50, "a": [{"é": "x/y", "d": 1e2}]}"#), "as given first: {detail}");
+
+    let id = send("empty", r#"{"label":"a","platform":"linux"}"#).await.data(201)["id"].clone();
+    for again in ["{}", "{ }"] {
+        let body = format!(r#"{{"label":"a","platform":"linux","tags":[],"metadata":{again}}}"#);
+        assert_eq!(send("empty", &body).await.data(201)["id"], id, "{again}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_is_remembered_for_a_day() {
     let app = App::start().await;
     let acme = app.workspace("acme").await;

@@ -80,6 +80,33 @@ async fn a_key_without_json_is_shown_once_on_a_line_of_its_own() {
     }
 }
 
+/// Any API key's name was once a request's body.
+#[tokio::test]
+async fn names_that_a_terminal_would_obey_are_escaped() {
+    let database = with_acme().await;
+    let hostile = "ci\u{1b}]0;x\u{7}\u{9b}2J\nkey_forged\u{202e}\u{7f}";
+    let escaped = r"ci\u{1b}]0;x\u{7}\u{9b}2J\nkey_forged\u{202e}\u{7f}";
+    let named = format!("--name={hostile}");
+    assert_eq!(create(&database, &[&named, "--scope=agents:read"])["name"], hostile);
+    let command = ["api-key", "create", "--workspace=acme", &named, "--scope=agents:read"];
+    let created = on(&database, &command).run().answer();
+    assert!(created.contains(escaped) && created.lines().count() == 2, "{created:?}");
+    let workspace = ["workspace", "create", "--slug=other", &named];
+    on(&database, &workspace).run().answer();
+    for list in [&["api-key", "list", "--workspace=acme"][..], &["workspace", "list"]] {
+        let listed = on(&database, list).run().answer();
+        assert!(listed.contains(escaped), "{listed:?}");
+        let rows = on(&database, &[list, &["--json"]].concat()).run().answer();
+        let names: Vec<Value> =
+            rows.lines().map(|row| serde_json::from_str::<Value>(row).unwrap()["name"].clone()).collect();
+        assert!(names.contains(&hostile.into()), "{names:?}");
+        let obeyed = |character: char| character.is_control() && character != '\n' || character == '\u{202e}';
+        assert!(!listed.contains(obeyed) && !rows.contains(obeyed), "{listed:?} {rows:?}");
+    }
+    let refused = on(&database, &["api-key", "list", &format!("--workspace={hostile}")]).run().complaint();
+    assert!(!refused.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{refused:?}");
+}
+
 #[tokio::test]
 async fn what_cannot_be_done_is_said_in_one_line() {
     let database = with_acme().await;

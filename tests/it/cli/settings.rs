@@ -37,6 +37,13 @@ fn help_never_shows_the_database_s_password() {
     }
 }
 
+#[test]
+fn help_shows_what_a_terminal_would_obey() {
+    let program = Program::new(&["serve", "--help"]).variable("PLANASONIX_AGENTS_DIR", "/a\u{9b}2J\u{202e}b");
+    let help = program.run().answer();
+    assert!(help.contains(r"[env: PLANASONIX_AGENTS_DIR=/a\u{9b}2J\u{202e}b]"), "{help:?}");
+}
+
 #[tokio::test]
 async fn a_bad_value_is_named_whether_flag_or_variable() {
     let database = Database::create().await;

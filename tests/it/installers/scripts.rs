@@ -91,6 +91,26 @@ fn host_that_is_not_enrolled_is_told_before_anything_changes() {
     }
 }
 
+/// Text of others reaches the terminal of whoever installs as root.
+#[test]
+fn control_and_directing_characters_are_not_printed() {
+    let (hostile, shown) = ("é\u{1b}[2J\u{7f}\u{9b}\u{61c}\u{200f}\u{202e}\u{2066}\t€", "é?[2J???????€");
+    for platform in ["linux", "macos"] {
+        for script in ["install.sh", "uninstall.sh"] {
+            let ended = Sandbox::new(platform).run(script, &[&format!("--{hostile}")]);
+            let said = said(&ended);
+            assert_eq!(ended.status.code(), Some(2), "{said}");
+            let expected = format!("{script}: unknown argument: --{shown}\n");
+            assert!(said.contains(&expected), "{platform}: {said:?}");
+        }
+        let sandbox = Sandbox::new(platform);
+        fs::write(sandbox.conf(), format!("PLANASONIX_AGENT_ID={hostile}\n")).unwrap();
+        let said = said(&sandbox.run("install.sh", &["--token", "plnx_enroll_x"]));
+        assert!(said.contains(&format!("kept PLANASONIX_AGENT_ID={shown} in ")), "{platform}: {said:?}");
+        assert!(!said.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{platform}: {said:?}");
+    }
+}
+
 #[test]
 fn uninstall_follows_no_link() {
     for platform in ["linux", "macos"] {

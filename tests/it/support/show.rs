@@ -123,6 +123,8 @@ fn named(text: &str) -> &str {
         "[key secret]"
     } else if is_time(text) {
         "[time]"
+    } else if is_entity_tag(text) {
+        "[entity tag]"
     } else if text.strip_prefix("plnx_enroll_").is_some_and(word) {
         "[enrollment token]"
     } else if text.strip_prefix("plnx_agent_").is_some_and(word) {
@@ -139,6 +141,11 @@ fn named(text: &str) -> &str {
 
 fn is_ulid(text: &str) -> bool {
     text.len() == 26 && text.as_bytes()[0] <= b'7' && text.bytes().all(|b| CROCKFORD.contains(&b))
+}
+
+fn is_entity_tag(text: &str) -> bool {
+    let tag = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    tag.is_some_and(|tag| tag.len() == 32 && tag.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 fn is_time(text: &str) -> bool {

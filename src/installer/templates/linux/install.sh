@@ -39,8 +39,13 @@ Without either, the token is read from PLANASONIX_ENROLLMENT_TOKEN. A host that 
 USAGE
 }
 
-say() { printf '%s\n' "$*"; }
-warn() { printf 'install.sh: %s\n' "$*" >&2; }
+# Text of others, such as a line of the configuration, must not act on root's terminal: ? stands for each control
+# character, and for each that turns the direction of text (in UTF-8: C2 80-9F, D8 9C, E2 80 8E-8F and A8-AE, E2 81 A6-AF).
+turning=$(printf 's/\302[\200-\237]/?/g;s/\330\234/?/g;s/\342\200[\216\217\250-\256]/?/g;s/\342\201[\246-\257]/?/g')
+readonly turning
+printable() { LC_ALL=C tr '\001-\011\013-\037\177' '?' | LC_ALL=C sed "$turning"; }
+say() { printf '%s\n' "$*" | printable; }
+warn() { printf 'install.sh: %s\n' "$*" | printable >&2; }
 fail() { warn "$*"; exit 1; }
 misused() { warn "$*"; usage >&2; exit 2; }
 

@@ -34,8 +34,14 @@ $secondsToUnlock = 15
 # Whether what was changed holds from the service's next start on.
 $restart = $false
 
+# Text of others, such as a line of the configuration, must not act on an administrator's terminal: ? stands for each
+# control character, and for each that turns the direction of text.
+function Format-Printable([string] $Text) {
+    $Text -replace '[\p{Cc}\u061C\u200E\u200F\u2028-\u202E\u2066-\u206F]', '?'
+}
+
 function Stop-WithReason([string] $Reason) {
-    [Console]::Error.WriteLine("install.ps1: $Reason")
+    [Console]::Error.WriteLine("install.ps1: $(Format-Printable $Reason)")
     exit 1
 }
 
@@ -177,7 +183,9 @@ function Copy-Configuration {
     foreach ($name in 'PLANASONIX_API_HOST', 'PLANASONIX_AGENT_ID') {
         $kept = @(Select-String -LiteralPath $conf -Pattern "^$name=" | ForEach-Object { $_.Line })
         $new = @(Select-String -LiteralPath $ours -Pattern "^$name=" | ForEach-Object { $_.Line })
-        if ("$kept" -ne "$new") { Write-Warning "kept $kept in $conf (the bundle has $new)" }
+        if ("$kept" -ne "$new") {
+            Write-Warning (Format-Printable "kept $kept in $conf (the bundle has $new)")
+        }
     }
 }
 
