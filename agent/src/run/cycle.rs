@@ -30,6 +30,8 @@ pub(super) enum Standing {
     Active,
     /// The last attempt got no usable answer.
     Unreachable,
+    /// Heartbeats are refused as too frequent, and none that was accepted keeps the agent connected.
+    Throttled,
     /// Barred: it asks again seldom.
     Stopped,
     /// Its credential is dead, and there is no token: it asks again seldom.
@@ -46,6 +48,7 @@ impl Standing {
             Self::NotEnrolled => "not_enrolled",
             Self::Active => "active",
             Self::Unreachable => "unreachable",
+            Self::Throttled => "throttled",
             Self::Stopped => "stopped",
             Self::NeedsEnrollment => "needs_enrollment",
             Self::Down => "down",
@@ -79,6 +82,8 @@ pub(super) struct Cycle {
     odd_interval: bool,
     /// When the last heartbeat was accepted.
     accepted_at: Option<Instant>,
+    /// Drawn at random for this loop, so that a second process with the same identity is told from it.
+    pub(super) run_id: String,
     /// Requests to rotate are ignored before.
     pub(super) next_rotation: Option<Instant>,
     pub(super) skew: SkewWatch,
@@ -103,6 +108,7 @@ impl Cycle {
             interval,
             odd_interval: false,
             accepted_at: None,
+            run_id: entropy::nonce(),
             next_rotation: None,
             skew: SkewWatch::default(),
             tried_token: None,
@@ -218,6 +224,11 @@ impl Cycle {
         self.accepted_at = Some(sent);
     }
 
+    /// Whether any heartbeat of this loop was accepted.
+    pub(super) const fn was_accepted(&self) -> bool {
+        self.accepted_at.is_some()
+    }
+
     /// How long the last accepted heartbeat still keeps this agent connected; none when it does not.
     fn connected_for(&self) -> Option<Duration> {
         let lasts = pace::connected_for(self.interval, &self.agent.timing);
@@ -247,8 +258,19 @@ impl Cycle {
 
     /// The beat came too soon after another one, an operator's `enroll` perhaps. The control plane says so
     /// only of a credential that is good, so nothing has failed: when to make the next one.
-    pub(super) fn too_soon(&self, attempt: Span, retry: &Retry) -> Instant {
-        tracing::debug!(why = retry.why, "a beat too soon after another");
+    pub(super) fn too_soon(&mut self, attempt: Span, retry: &Retry) -> Instant {
+        if self.connected_for().is_some() {
+            tracing::debug!(why = retry.why, "a beat too soon after another");
+        } else {
+            // Unless it ends soon, the control plane believes that this agent has just sent one.
+            if self.standing != Standing::Throttled {
+                tracing::warn!(
+                    why = retry.why,
+                    "heartbeat refused as too frequent (429) while none keeps this agent connected; trying again"
+                );
+            }
+            self.stand(Standing::Throttled);
+        }
         let timing = &self.agent.timing;
         pace::retry_at(attempt, timing.least_backoff, retry.after, timing, entropy::fraction())
     }
@@ -261,7 +283,7 @@ impl Cycle {
     /// Takes a standing, and tells the runtimes and systemd.
     pub(super) fn stand(&mut self, standing: Standing) {
         self.standing = standing;
-        if !matches!(standing, Standing::Active | Standing::Unreachable) {
+        if !matches!(standing, Standing::Active | Standing::Unreachable | Standing::Throttled) {
             self.accepts_work = false;
         }
         self.publish();
