@@ -39,9 +39,10 @@ const STATEMENT_FAILURES: &str = "planasonix_database_failures_total";
 const EVENTS: &str = "planasonix_events_total";
 const CONNECTIONS: &str = "planasonix_connections";
 const CONNECTIONS_CLOSED: &str = "planasonix_connections_closed_total";
+const INSTALLER_READY: &str = "planasonix_installer_ready";
 
 /// Every metric.
-pub const METRICS: [Metric; 17] = [
+pub const METRICS: [Metric; 18] = [
     (REQUESTS, Kind::Counter, "Requests answered, by method, route and status."),
     (REQUEST_SECONDS, Kind::Histogram, "Time from a request's head to its answer's, by method and route."),
     (REFUSALS, Kind::Counter, "Errors told to callers, by the code in the error's envelope."),
@@ -71,6 +72,11 @@ pub const METRICS: [Metric; 17] = [
         Kind::Counter,
         "Client connections refused or cut by the server, by reason: `max_connections`, \
          `max_connections_per_address`, `idle`, `slow_head`, `stalled_write`, `slow_write`.",
+    ),
+    (
+        INSTALLER_READY,
+        Kind::Gauge,
+        "Whether the installer for a platform is ready (1), or is not yet or cannot be prepared (0), by platform.",
     ),
 ];
 
@@ -118,6 +124,11 @@ pub fn connection_closed() {
 /// The server refused a connection, or ended one.
 pub fn connection_cut(reason: CloseReason) {
     counter!(CONNECTIONS_CLOSED, "reason" => reason.as_str()).increment(1);
+}
+
+/// The installer for a platform became ready, or is not.
+pub fn installer_ready(platform: &'static str, ready: bool) {
+    gauge!(INSTALLER_READY, "platform" => platform).set(f64::from(u8::from(ready)));
 }
 
 /// Tells the recorder what each metric is.

@@ -54,7 +54,8 @@ impl Host {
         }
     }
 
-    /// A whole beat. What cannot be told is left out; an error that is over is cleared.
+    /// A whole beat, but for the run of the loop that sends it. What cannot be told is left out; an error that is over is
+    /// cleared.
     pub fn beat(&self, seed: &str, runtimes: Totals, now: DateTime<Utc>) -> Heartbeat {
         let load = self.load();
         Heartbeat {
@@ -70,6 +71,7 @@ impl Host {
             queue_depth: runtimes.queue_depth.map_or(Patch::Clear, Patch::Set),
             last_error: runtimes.last_error.map_or(Patch::Clear, Patch::Set),
             sent_at: Patch::Set(now.fixed_offset()),
+            ..Heartbeat::default()
         }
     }
 

@@ -88,7 +88,7 @@ fn start(plan: &Plan, installers: &Installers, binary: Binary) -> io::Result<Bui
     tracing::info!(%platform, "cargo builds the agent; its installer follows when it is done");
     let installers = installers.clone();
     plan.start(move |built| match built {
-        Ok(()) => installers.stock(&[binary]),
+        Ok(()) => installers.stock_all(&[binary]),
         Err(error) => {
             tracing::warn!(%platform, "no installer: {error}");
             installers.give_up(platform);

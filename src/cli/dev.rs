@@ -75,6 +75,7 @@ async fn prepare(
     let (cluster, options) = database(args, data_dir).await?;
     gate.enter(Phase::Migrating);
     schema::migrate(&options).await?;
+    schema::check(&options).await??;
     gate.enter(Phase::Preparing);
     let key = workspace_and_key(&options, &data_dir.join("api-key")).await?;
     Ok((cluster, options, key))

@@ -11,20 +11,26 @@ use crate::{
     lifecycle::stop_signal,
 };
 
-/// Brings the schema up to this program's.
+/// Brings the schema up to this program's. A newer one that serves this program is left as it is.
 ///
 /// # Errors
-/// The database is away, a migration failed, or the process was asked to stop: whoever started it must not take
+/// The database is away, a migration failed, the schema excludes this program, or the process was asked to stop: whoever started it must not take
 /// the schema for migrated.
 pub async fn run(database: &Database) -> Result<(), Failure> {
     // First, so that it ends the process also as process 1, whose signals have no default action.
     let stop = stop_signal()?;
     let options = options(database)?;
-    tokio::select! {
+    let version = tokio::select! {
         migrated = schema::migrate(&options) => migrated?,
         () = stop => return Err(Failure::new("stopped while migrating; run `planasonix migrate` again")),
-    }
-    Ok(output::line(&format!("the schema is at version {}", schema::needed_version()))?)
+    };
+    schema::check(&options).await??;
+    let needed = schema::needed_version();
+    let newer = match version {
+        version if version > needed => format!(", newer than this program's {needed}, which it serves"),
+        _ => String::new(),
+    };
+    Ok(output::line(&format!("the schema is at version {version}{newer}"))?)
 }
 
 /// Reads a database's URL.

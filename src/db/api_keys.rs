@@ -67,9 +67,9 @@ impl ApiKeys<'_> {
         // in this order.
         let rows = sqlx::query_as!(
             KeyRow,
-            "SELECT id, name, scopes, last_used_at, expires_at FROM api_keys
+            r#"SELECT id, name, scopes, past_time(last_used_at) AS last_used_at, expires_at, now() AS "now!" FROM api_keys
              WHERE workspace_id = $1 AND uuid_send(id) > uuid_send($2) AND revoked_at IS NULL
-             ORDER BY uuid_send(id) LIMIT $3",
+             ORDER BY uuid_send(id) LIMIT $3"#,
             self.workspace.uuid(),
             after,
             size.with_lookahead(),
@@ -86,8 +86,8 @@ impl ApiKeys<'_> {
     pub async fn get(&mut self, id: ApiKeyId) -> Result<Shown> {
         let row = sqlx::query_as!(
             KeyRow,
-            "SELECT id, name, scopes, last_used_at, expires_at FROM api_keys
-             WHERE workspace_id = $1 AND uuid_send(id) = uuid_send($2) AND revoked_at IS NULL",
+            r#"SELECT id, name, scopes, past_time(last_used_at) AS last_used_at, expires_at, now() AS "now!" FROM api_keys
+             WHERE workspace_id = $1 AND uuid_send(id) = uuid_send($2) AND revoked_at IS NULL"#,
             self.workspace.uuid(),
             id.uuid(),
         )
@@ -162,6 +162,7 @@ struct KeyRow {
     scopes: Vec<String>,
     last_used_at: Option<DateTime<Utc>>,
     expires_at: Option<DateTime<Utc>>,
+    now: DateTime<Utc>,
 }
 
 impl KeyRow {
@@ -173,7 +174,7 @@ impl KeyRow {
             name: self.name,
             prefix: Kind::ApiKey.public_part(id.ulid()),
             scopes: scopes.collect::<Result<_>>()?,
-            created_at: id.created_at(),
+            created_at: id.created_at().min(self.now.into()),
             last_used_at: self.last_used_at.map(Timestamp::from),
             expires_at: self.expires_at.map(Timestamp::from),
         })

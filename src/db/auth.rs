@@ -67,7 +67,7 @@ impl Db {
             .run("note_key_use", budget, |mut connection| async move {
                 sqlx::query!(
                     "UPDATE api_keys SET last_used_at = now()
-                     WHERE id = $1 AND (last_used_at IS NULL OR last_used_at <= now() - interval '1 minute')",
+                     WHERE id = $1 AND COALESCE(past_time(last_used_at) <= now() - interval '1 minute', true)",
                     id.uuid(),
                 )
                 .execute(&mut *connection)
@@ -181,7 +181,7 @@ pub(super) async fn enrollment_state(
     let row = sqlx::query!(
         r#"SELECT a.workspace_id, a.id, a.status, t.used_at IS NOT NULL AS "used!",
                   t.superseded_at IS NOT NULL AS "superseded!", t.expires_at <= now() AS "expired!",
-                  COALESCE(t.idempotency_key = $2 AND t.used_at > now() - interval '10 minutes'
+                  COALESCE(t.idempotency_key = $2 AND past_time(t.used_at) > now() - interval '10 minutes'
                            AND l.credential = t.credential AND l.next_credential IS NULL
                            AND l.last_seen_at IS NULL AND c.used_at IS NULL, false) AS "repeatable!"
            FROM enrollment_tokens t JOIN agents a ON a.id = t.agent_id

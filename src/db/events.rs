@@ -89,7 +89,7 @@ impl Events<'_> {
     }
 
     /// Writes an entry that an agent can cause at will, unless there is one like it of the last minute or
-    /// somebody writes it at this moment.
+    /// somebody writes it at this moment. One that is ahead of the clock holds up none.
     ///
     /// # Errors
     /// Only those of the database.
@@ -101,7 +101,7 @@ impl Events<'_> {
         }
         let lately = sqlx::query_scalar!(
             r#"SELECT EXISTS (SELECT FROM events
-                              WHERE agent_id = $1 AND type = $2 AND at > now() - interval '1 minute'
+                              WHERE agent_id = $1 AND type = $2 AND past_time(at) > now() - interval '1 minute'
                                 AND uuid_send(id) >= uuid_send(ulid_floor(now() - interval '1 minute'))
                                 AND workspace_id = $3) AS "lately!""#,
             agent.uuid(),
@@ -162,7 +162,8 @@ fn list_statement(
     size: PageSize,
 ) -> QueryBuilder<Postgres> {
     let mut sql = QueryBuilder::new(
-        "SELECT id, agent_id, type, at, actor_type, actor_id, reason, detail FROM events WHERE workspace_id = ",
+        "SELECT id, agent_id, type, LEAST(at, now()) AS at, actor_type, actor_id, reason, detail
+         FROM events WHERE workspace_id = ",
     );
     sql.push_bind(workspace.uuid());
     if let Some(agent) = filter.agent {

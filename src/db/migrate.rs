@@ -29,21 +29,23 @@ const TURN_INTERVAL: Duration = Duration::from_millis(200);
 const LOCK_CONFLICTS: [&str; 2] = ["40P01", "55P03"];
 const TABLE: &str = "_sqlx_migrations";
 
-pub(super) static MIGRATIONS: Migrator = sqlx::migrate!();
+static MIGRATIONS: Migrator = sqlx::migrate!();
 
-/// Applies every pending migration, one after the other, on a connection of its own.
+/// Applies every pending migration, one after the other, on a connection of its own. Returns the schema's version. One of
+/// a newer program is left as it is: a replica of the previous version must be able to start during a rolling upgrade.
+/// `schema::check` says whether the schema serves this program.
 ///
 /// # Errors
 /// `Unavailable` if a lock was not granted within ten minutes. A migration that failed within a transaction left
 /// nothing; one without continues where it failed when `migrate` is run again.
-pub async fn migrate(options: &PgConnectOptions) -> Result<()> {
+pub async fn migrate(options: &PgConnectOptions) -> Result<i64> {
     let mut connection = PgConnection::connect_with(options).await?;
     let migrated = run(&mut connection).await;
     connection.close().await?;
     migrated
 }
 
-async fn run(connection: &mut PgConnection) -> Result<()> {
+async fn run(connection: &mut PgConnection) -> Result<i64> {
     // Defaults of the role or the database are meant for requests.
     raw_sql("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
         .execute(&mut *connection)
@@ -55,14 +57,36 @@ async fn run(connection: &mut PgConnection) -> Result<()> {
         return Err(failed(MigrateError::Dirty(version)));
     }
     let applied = connection.list_applied_migrations(TABLE).await.map_err(failed)?;
-    for migration in pending(&applied).map_err(failed)? {
+    let newest = applied.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let (pending, needed) = (pending(&applied).map_err(failed)?, needed_version());
+    if newest > needed {
+        if let Some(missing) = pending.first() {
+            let missing = missing.version;
+            let why = format!(
+                "migration {missing} is missing from a schema at version {newest}: no release leaves it so"
+            );
+            return Err(Error::Internal(why.into()));
+        }
+        tracing::info!(
+            schema = newest,
+            program = needed,
+            "the schema is newer than this program; nothing to migrate"
+        );
+        return Ok(newest);
+    }
+    for migration in pending {
         if migration.no_tx {
             apply_statements(connection, migration).await?;
         } else {
             apply_transaction(connection, migration).await?;
         }
     }
-    Ok(())
+    Ok(needed)
+}
+
+/// The version of the schema that this program needs.
+pub fn needed_version() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 /// Has the server notice within a second that this process ended, also in a statement that runs or waits for a lock,
@@ -75,10 +99,11 @@ async fn notice_lost_client(connection: &mut PgConnection) -> Result<()> {
     }
 }
 
-/// The migrations to apply, in order. Those that are applied must be the same as this program's.
+/// The migrations to apply, in order. Those that are applied must be the same as this program's, or later ones.
 fn pending(applied: &[AppliedMigration]) -> Result<Vec<&'static Migration>, MigrateError> {
     let ups = || MIGRATIONS.iter().filter(|migration| migration.migration_type.is_up_migration());
-    for old in applied {
+    let needed = needed_version();
+    for old in applied.iter().filter(|old| old.version <= needed) {
         let same = ups().find(|migration| migration.version == old.version);
         let same = same.ok_or(MigrateError::VersionMissing(old.version))?;
         if same.checksum != old.checksum {

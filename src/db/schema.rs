@@ -6,10 +6,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, postgres::PgConnectOptions};
 
 use tokio::time::timeout;
 
-use super::{Budget, Db, migrate::MIGRATIONS};
+use super::{Budget, Db};
 use crate::domain::{Error, Result};
 
-pub use super::migrate::migrate;
+pub use super::migrate::{migrate, needed_version};
 
 /// How long a check on a connection of its own may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -45,11 +45,6 @@ pub async fn create_database(server: &PgConnectOptions, name: &'static str) -> R
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await?;
     }
     Ok(connection.close().await?)
-}
-
-/// The version of the schema that this program needs.
-pub fn needed_version() -> i64 {
-    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 /// Whether this program may run on the schema that is there. On a connection of its own: unlike a lane,

@@ -56,6 +56,8 @@ pub enum Error {
     InstallerBeingBuilt(Platform),
     #[error("the installer for {0} is being prepared; ask again in a moment")]
     InstallerBeingPacked(Platform),
+    #[error("the installer for {platform} cannot be prepared: {reason}; the server tries again")]
+    InstallerFailed { platform: Platform, reason: String },
     #[error("this server hands out no installers: its operator has not told it its own URL (--public-url)")]
     NoPublicUrl,
 

@@ -41,7 +41,7 @@ pub struct Verdict {
 /// What is known of an active agent's heartbeats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// None since its enrollment.
+    /// None since its enrollment, or none at a past time: the clock was set back.
     Never,
     /// It is connected.
     Connected,
@@ -55,9 +55,9 @@ impl Heard {
     /// From what is stored.
     pub fn of(ever: bool, connected: bool, excused: bool) -> Self {
         match (ever, connected, excused) {
-            (false, ..) => Self::Never,
             (_, true, _) => Self::Connected,
             (.., true) => Self::Excused,
+            (false, ..) => Self::Never,
             _ => Self::Silent,
         }
     }

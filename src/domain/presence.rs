@@ -1,5 +1,7 @@
 //! Heartbeats: what a valid one says, why one is refused, how often they are wanted.
 
+mod runs;
+
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use planasonix_wire::{heartbeat::Heartbeat, json::Patch};
@@ -11,7 +13,10 @@ use super::{
     invalid::{Checks, Invalid},
 };
 
+pub use runs::Runs;
+
 const LAST_ERROR_CHARS: usize = 2_000;
+const RUN_ID_CHARS: usize = 128;
 const MOST_DISK_GB: f64 = 1e9;
 /// The last second of the year 9999: what is later is a broken clock, and far inside what the database takes.
 const LATEST_SENT_AT_MS: i64 = 253_402_300_799_000;
@@ -25,6 +30,8 @@ pub struct Sample {
     pub slow: SlowFields,
     /// The installations that beat under this credential, as far as they named themselves, and from where.
     pub instances: BTreeMap<String, IpAddr>,
+    /// The processes that sent it.
+    pub runs: Runs,
 }
 
 /// The numbers of a beat.
@@ -89,6 +96,7 @@ impl Sample {
         self.slow.instance_id.merge(instance_id);
         self.slow.last_error.merge(last_error);
         self.instances.extend(later.instances);
+        self.runs.merge(later.runs);
     }
 
     /// Takes a beat and where it came from.
@@ -108,9 +116,11 @@ impl Sample {
         };
         checks.finish()?;
         let instances = beat.instance_id.set().map(|id| (id.clone(), remote_ip)).into_iter().collect();
+        let continues = beat.run_continues.set().copied().unwrap_or_default();
+        let runs = Runs::of(beat.run_id.set().map(String::as_str), continues);
         let Heartbeat { version, capabilities, hostname, instance_id, last_error, .. } = beat;
         let slow = SlowFields { version, capabilities, hostname, instance_id, last_error };
-        Ok(Self { figures, slow, instances })
+        Ok(Self { figures, slow, instances, runs })
     }
 }
 
@@ -119,6 +129,7 @@ fn check_texts(checks: &mut Checks, beat: &Heartbeat) {
         ("version", &beat.version, VERSION_CHARS),
         ("hostname", &beat.hostname, HOSTNAME_CHARS),
         ("instance_id", &beat.instance_id, INSTANCE_ID_CHARS),
+        ("run_id", &beat.run_id, RUN_ID_CHARS),
         ("last_error", &beat.last_error, LAST_ERROR_CHARS),
     ] {
         checks.text(field, text.set().map_or("", String::as_str), 0..=most);

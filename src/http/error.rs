@@ -18,6 +18,8 @@ const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// The same where only the service's operator can help.
 const RETRY_AFTER_RESTART_SECONDS: u64 = 3600;
+/// The longest pause between two attempts to prepare an installer.
+const RETRY_AFTER_PREPARATION_SECONDS: u64 = 60;
 
 /// The code of a body under a `Content-Encoding`. Its answer names the one that is understood.
 pub const UNSUPPORTED_CONTENT_ENCODING: &str = "unsupported_content_encoding";
@@ -187,7 +189,9 @@ impl From<Error> for Problem {
             }
 
             Error::RateLimited { .. } => (S::TOO_MANY_REQUESTS, "rate_limited"),
-            Error::Unavailable(_) | Error::NoPublicUrl => (S::SERVICE_UNAVAILABLE, "unavailable"),
+            Error::Unavailable(_) | Error::NoPublicUrl | Error::InstallerFailed { .. } => {
+                (S::SERVICE_UNAVAILABLE, "unavailable")
+            }
             Error::Internal(_) => (S::INTERNAL_SERVER_ERROR, "internal"),
         };
         let problem = Self::new(status, code, error.to_string());
@@ -196,6 +200,9 @@ impl From<Error> for Problem {
                 Self { cause: Some(cause), retry_after: Some(RETRY_AFTER_SECONDS), ..problem }
             }
             Error::NoPublicUrl => Self { retry_after: Some(RETRY_AFTER_RESTART_SECONDS), ..problem },
+            Error::InstallerFailed { .. } => {
+                Self { retry_after: Some(RETRY_AFTER_PREPARATION_SECONDS), ..problem }
+            }
             Error::RateLimited { retry_after } => {
                 Self { retry_after: Some(whole_seconds(retry_after)), ..problem }
             }

@@ -49,8 +49,12 @@ impl Bundle {
         });
         let mut entries: Vec<_> = templates::of(platform).iter().copied().chain(programs).collect();
         entries.sort_by_key(|entry| entry.path);
-        let file = tempfile::tempfile()?;
-        let format = Format::write(platform, &entries, &file)?;
+        let file = tempfile::tempfile().map_err(no_room)?;
+        let format = Format::write(platform, &entries, &file).map_err(|error| match error.kind() {
+            // Programs are only read.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => no_room(error),
+            _ => error,
+        })?;
         let fixed = as_memory(&file)?;
         let digest = Sha256::new_with_prefix(&fixed);
         Ok(Self { platform, format, fixed, digest })
@@ -72,6 +76,15 @@ impl Bundle {
         let digest = self.digest.clone().chain_update(&tail).finalize().into();
         Ok(Package { platform: self.platform, fixed: self.fixed.clone(), tail, digest })
     }
+}
+
+/// Names the folder, which is the operating system's choice.
+fn no_room(error: io::Error) -> io::Error {
+    let folder = std::env::temp_dir();
+    io::Error::new(
+        error.kind(),
+        format!("no room for temporary files in {} (TMPDIR): {error}", folder.display()),
+    )
 }
 
 /// What a file holds, without reading it.

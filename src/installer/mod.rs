@@ -22,6 +22,7 @@ use std::{
     fmt, io,
     sync::{Arc, PoisonError, RwLock},
     thread,
+    time::Duration,
 };
 
 use planasonix_wire::{AgentId, installer::ManualInstall};
@@ -32,7 +33,14 @@ pub use self::{
     bundle::Package,
     public_url::{InvalidPublicUrl, PublicUrl},
 };
-use crate::domain::{Error, Result, agent::Platform};
+use crate::{
+    domain::{Error, Result, agent::Platform},
+    meter,
+};
+
+/// Pause after a bundle could not be packed; doubled each time up to `MAX_RETRY_PAUSE`.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+const MAX_RETRY_PAUSE: Duration = Duration::from_mins(1);
 
 /// The installers that this server hands out. Cheap to clone; clones share what is in stock.
 #[derive(Clone, Default)]
@@ -50,6 +58,8 @@ enum Stock {
     Packed,
     /// It is there.
     Ready(Bundle),
+    /// It could not be packed, for this reason, and is tried again.
+    Failed(String),
 }
 
 impl Installers {
@@ -58,21 +68,37 @@ impl Installers {
         Self { public_url, stock: Arc::default() }
     }
 
-    /// Packs these binaries' bundles, one for each platform; takes seconds. What cannot be packed is logged and
-    /// stays out of stock.
-    pub fn stock(&self, binaries: &[Binary]) {
+    /// Packs these binaries' bundles, one for each platform; takes seconds. Returns whether all are there. What cannot be
+    /// packed is logged, and callers get the reason.
+    pub fn stock(&self, binaries: &[Binary]) -> bool {
         self.announce(binaries);
+        let mut complete = true;
         for (platform, binaries) in by_platform(binaries) {
+            if self.is_ready(platform) {
+                continue;
+            }
             match Bundle::pack(platform, &binaries) {
                 Ok(bundle) => {
                     tracing::info!(%platform, bytes = bundle.len(), "installer ready");
                     self.note(platform, Stock::Ready(bundle));
                 }
                 Err(error) => {
-                    tracing::error!(%platform, %error, "no installer: its bundle cannot be packed");
-                    self.give_up(platform);
+                    tracing::error!(%platform, %error, "installer cannot be prepared");
+                    self.note(platform, Stock::Failed(error.to_string()));
+                    complete = false;
                 }
             }
+        }
+        complete
+    }
+
+    /// The same until all are there, with a pause after each failure: room for temporary files may be made, a folder
+    /// mounted, a program replaced.
+    pub fn stock_all(&self, binaries: &[Binary]) {
+        let mut pause = RETRY_PAUSE;
+        while !self.stock(binaries) {
+            thread::sleep(pause);
+            pause = MAX_RETRY_PAUSE.min(2 * pause);
         }
     }
 
@@ -83,7 +109,7 @@ impl Installers {
     pub fn stock_in_background(&self, binaries: Vec<Binary>) -> io::Result<()> {
         self.announce(&binaries);
         let installers = self.clone();
-        let work = move || installers.stock(&binaries);
+        let work = move || installers.stock_all(&binaries);
         thread::Builder::new().name("installers".to_owned()).spawn(work).map(drop)
     }
 
@@ -95,6 +121,7 @@ impl Installers {
     /// Says that a platform's binary will not come.
     pub fn give_up(&self, platform: Platform) {
         self.stock.write().unwrap_or_else(PoisonError::into_inner).remove(&platform);
+        meter::installer_ready(platform.as_str(), false);
     }
 
     /// One agent's bundle for a platform.
@@ -125,6 +152,7 @@ impl Installers {
             Some(Stock::Ready(bundle)) => Ok(bundle.clone()),
             Some(Stock::Packed) => Err(Error::InstallerBeingPacked(platform)),
             Some(Stock::Built) => Err(Error::InstallerBeingBuilt(platform)),
+            Some(Stock::Failed(reason)) => Err(Error::InstallerFailed { platform, reason: reason.clone() }),
             None => {
                 let there = Platform::ALL.iter().copied().filter(|other| stock.contains_key(other));
                 Err(Error::InstallerUnavailable { platform, there: there.collect() })
@@ -132,13 +160,26 @@ impl Installers {
         }
     }
 
+    fn is_ready(&self, platform: Platform) -> bool {
+        let stock = self.stock.read().unwrap_or_else(PoisonError::into_inner);
+        matches!(stock.get(&platform), Some(Stock::Ready(_)))
+    }
+
+    /// Says what is being packed. What failed before keeps its reason until it is there.
     fn announce(&self, binaries: &[Binary]) {
         for (platform, _) in by_platform(binaries) {
-            self.note(platform, Stock::Packed);
+            let mut stock = self.stock.write().unwrap_or_else(PoisonError::into_inner);
+            match stock.get(&platform) {
+                Some(Stock::Ready(_) | Stock::Failed(_)) => {}
+                Some(Stock::Built | Stock::Packed) | None => drop(stock.insert(platform, Stock::Packed)),
+            }
+            drop(stock);
+            meter::installer_ready(platform.as_str(), self.is_ready(platform));
         }
     }
 
     fn note(&self, platform: Platform, stock: Stock) {
+        meter::installer_ready(platform.as_str(), matches!(stock, Stock::Ready(_)));
         self.stock.write().unwrap_or_else(PoisonError::into_inner).insert(platform, stock);
     }
 }

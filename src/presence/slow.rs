@@ -95,7 +95,7 @@ fn is_news(fields: &SlowFields, hash: i64, mark: SlowMark) -> bool {
         Patch::Clear => mark.complaining,
         Patch::Set(_) => !mark.complaining,
     };
-    mark.hash != Some(hash) && (mark.hash.is_none() || mark.age >= SELDOM || complaint_turned)
+    mark.hash != Some(hash) && (mark.age.is_none_or(|age| age >= SELDOM) || complaint_turned)
 }
 
 /// The same in every process of one program. Where another program's differs, the texts are compared once
@@ -125,7 +125,7 @@ mod tests {
     }
 
     fn mark(last: &SlowFields, seconds: u64, complaining: bool) -> SlowMark {
-        SlowMark { hash: Some(hash(last)), age: Duration::from_secs(seconds), complaining }
+        SlowMark { hash: Some(hash(last)), age: Some(Duration::from_secs(seconds)), complaining }
     }
 
     #[test]
@@ -138,6 +138,18 @@ mod tests {
             (first.clone(), mark(&first, 3_600, false), false, "nothing new"),
             (second.clone(), mark(&first, 59, false), false, "too soon"),
             (second.clone(), mark(&first, 60, false), true, "news"),
+            (
+                second.clone(),
+                SlowMark { age: None, ..mark(&first, 0, false) },
+                true,
+                "written at no past time",
+            ),
+            (
+                first.clone(),
+                SlowMark { age: None, ..mark(&first, 0, false) },
+                false,
+                "nothing new all the same",
+            ),
             (complaint("disk"), mark(&second, 1, false), true, "a complaint appears"),
             (complaint("disk!"), mark(&complaint("disk"), 1, true), false, "it changes"),
             (fields("2", Patch::Clear), mark(&complaint("disk"), 1, true), true, "it clears"),

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::support::{Answer, actors::Caller};
 
 /// An answer whose body is no text.
-struct Download {
+pub struct Download {
     status: StatusCode,
     headers: HeaderMap,
     bytes: Vec<u8>,
@@ -52,7 +52,7 @@ impl Caller {
     }
 
     /// A whole bundle, which must be there.
-    async fn bundle(&self, agent: AgentId, platform: &str) -> Download {
+    pub async fn bundle(&self, agent: AgentId, platform: &str) -> Download {
         let download = self.fetch(&path(agent, platform), &[]).await;
         assert_eq!(download.status, 200, "{}", String::from_utf8_lossy(&download.bytes));
         download

@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::time::sleep;
 
 use crate::support::{
+    agents::{PUBLIC_URL, put},
     ask::{eventually, for_each},
     cut::Wire,
     database::Database,
@@ -47,7 +48,14 @@ async fn every_metric_is_served_and_moves() {
     rows::analyze(&database.options).await;
     let wire = Wire::to(&database.options).await;
     let metrics = free_address();
-    let flags = [&format!("--metrics-listen={metrics}"), "--max-connections=60"];
+    let agents = tempfile::tempdir().unwrap();
+    put(agents.path(), "linux-x86_64", "planasonix-agent", b"a program");
+    let flags = [
+        &format!("--metrics-listen={metrics}"),
+        "--max-connections=60",
+        &format!("--public-url={PUBLIC_URL}"),
+        &format!("--agents-dir={}", agents.path().display()),
+    ];
     let server = Server::start(&wire.url, &flags).await;
     let acme = server.workspace(&database.options, "acme").await;
     let before = scrape(metrics).await;

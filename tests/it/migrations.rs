@@ -186,7 +186,7 @@ async fn migrations_at_once_take_turns() {
 const INSERT_EVENT: &str =
     "INSERT INTO events (workspace_id, type, actor_type) VALUES (gen_random_uuid(), 'registered', 'system')";
 
-fn start(database: &Database) -> JoinHandle<Result<(), Error>> {
+fn start(database: &Database) -> JoinHandle<Result<i64, Error>> {
     let options = database.options.clone();
     tokio::spawn(async move { schema::migrate(&options).await })
 }

@@ -2,6 +2,7 @@
 
 mod connections;
 mod early;
+mod half_closed;
 mod heads;
 mod peers;
 

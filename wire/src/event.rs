@@ -37,7 +37,7 @@ names!(
         InstallerDownloaded = "installer_downloaded",
         /// The agent's record was removed.
         Deregistered = "deregistered",
-        /// Two hosts beat on the agent's credential.
+        /// Two hosts or processes sent heartbeats with the agent's credential.
         InstanceConflict = "instance_conflict",
         /// The control plane itself took no heartbeats for a while.
         ControlPlaneGap = "control_plane_gap",
@@ -55,7 +55,7 @@ pub struct Event {
     /// What happened.
     #[serde(rename = "type")]
     pub event_type: EventType,
-    /// When.
+    /// When. Never later than now: an event that is ahead of the database's clock, which was set back, shows now.
     pub at: Timestamp,
     /// Who caused it: an API key, an agent, or `system`.
     #[schema(example = "key_01jq8x5g2m4n6p8r0s2t4v6w8y")]

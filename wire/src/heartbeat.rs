@@ -29,6 +29,16 @@ pub struct Heartbeat {
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<String>, max_length = 128)]
     pub instance_id: Patch<String>,
+    /// Drawn at random each time the agent's process starts, at most 128 characters. Not stored as such: it tells two
+    /// processes apart that have one `instance_id`, because a disk was copied or a volume is shared.
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
+    #[schema(value_type = Option<String>, max_length = 128)]
+    pub run_id: Patch<String>,
+    /// Whether an earlier heartbeat with this `run_id` was accepted. If it was, and the agent's last heartbeat had
+    /// another `run_id`, two processes send heartbeats: `instance_conflict`. A restarted agent begins with `false`.
+    #[serde(default, skip_serializing_if = "Patch::is_keep")]
+    #[schema(value_type = Option<bool>)]
+    pub run_continues: Patch<bool>,
     /// Processor load of its host, 0–100; in a container with a limit, of the limit.
     #[serde(default, skip_serializing_if = "Patch::is_keep")]
     #[schema(value_type = Option<f64>, minimum = 0, maximum = 100, example = 34.2)]

@@ -41,8 +41,8 @@ pub const fn platform() -> Platform {
 
 /// The installation's name for itself: 64 hexadecimal digits.
 ///
-/// It is made of the identity's seed and of the machine's own id, so a copy of the disk in another
-/// machine is told from the original, and the machine's id never leaves it.
+/// It is made of the identity's seed and of the machine's own id, which never leaves it. On Linux that id lies on the
+/// disk, and a copy of the disk has the same: the `run_id` of heartbeats tells it from the original.
 pub fn instance_id(seed: &str) -> String {
     digest(seed, machine_id().as_deref().unwrap_or_default())
 }

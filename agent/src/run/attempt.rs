@@ -1,7 +1,7 @@
 //! One attempt: a beat, with whatever its answer asks for, or an enrollment.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use planasonix_wire::heartbeat::HeartbeatAck;
+use planasonix_wire::{heartbeat::HeartbeatAck, json::Patch};
 use tokio::time::Instant;
 
 use super::{
@@ -102,7 +102,9 @@ impl Cycle {
         let seed = self.identity.as_ref().map(|identity| identity.seed.clone()).unwrap_or_default();
         let mut runtimes = self.agent.runtimes.totals(clock::file_time());
         runtimes.last_error = runtimes.last_error.or_else(|| self.rotations.complaint());
-        let beat = self.agent.host.beat(&seed, runtimes, clock::now());
+        let mut beat = self.agent.host.beat(&seed, runtimes, clock::now());
+        beat.run_id = Patch::Set(self.run_id.clone());
+        beat.run_continues = Patch::Set(self.was_accepted());
         let started = Instant::now();
         let answer = self.agent.client.heartbeat(&credential, &beat).await;
         let attempt = Span { started, ended: Instant::now() };

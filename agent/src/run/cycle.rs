@@ -31,6 +31,8 @@ pub(super) enum Standing {
     Active,
     /// The last attempt got no usable answer.
     Unreachable,
+    /// Heartbeats are refused as too frequent, and none that was accepted keeps the agent connected.
+    Throttled,
     /// Barred: it asks again seldom.
     Stopped,
     /// Its credential is dead, and there is no token: it asks again seldom.
@@ -47,6 +49,7 @@ impl Standing {
             Self::NotEnrolled => "not_enrolled",
             Self::Active => "active",
             Self::Unreachable => "unreachable",
+            Self::Throttled => "throttled",
             Self::Stopped => "stopped",
             Self::NeedsEnrollment => "needs_enrollment",
             Self::Down => "down",
@@ -81,6 +84,8 @@ pub(super) struct Cycle {
     /// When the last heartbeat was accepted.
     accepted_at: Option<Instant>,
     pub(super) rotations: Rotations,
+    /// Drawn at random for this loop, so that a second process with the same identity is told from it.
+    pub(super) run_id: String,
     pub(super) skew: SkewWatch,
     /// Digest of the token that there was at the last attempt.
     pub(super) tried_token: Option<String>,
@@ -104,6 +109,7 @@ impl Cycle {
             odd_interval: false,
             accepted_at: None,
             rotations: Rotations::default(),
+            run_id: entropy::nonce(),
             skew: SkewWatch::default(),
             tried_token: None,
             bad_token: None,
@@ -218,6 +224,11 @@ impl Cycle {
         self.accepted_at = Some(sent);
     }
 
+    /// Whether any heartbeat of this loop was accepted.
+    pub(super) const fn was_accepted(&self) -> bool {
+        self.accepted_at.is_some()
+    }
+
     /// How long the last accepted heartbeat still keeps this agent connected; none when it does not.
     fn connected_for(&self) -> Option<Duration> {
         let lasts = pace::connected_for(self.interval, &self.agent.timing);
@@ -247,8 +258,19 @@ impl Cycle {
 
     /// The beat came too soon after another one, an operator's `enroll` perhaps. The control plane says so
     /// only of a credential that is good, so nothing has failed: when to make the next one.
-    pub(super) fn too_soon(&self, attempt: Span, retry: &Retry) -> Instant {
-        tracing::debug!(why = retry.why, "a beat too soon after another");
+    pub(super) fn too_soon(&mut self, attempt: Span, retry: &Retry) -> Instant {
+        if self.connected_for().is_some() {
+            tracing::debug!(why = retry.why, "a beat too soon after another");
+        } else {
+            // Unless it ends soon, the control plane believes that this agent has just sent one.
+            if self.standing != Standing::Throttled {
+                tracing::warn!(
+                    why = retry.why,
+                    "heartbeat refused as too frequent (429) while none keeps this agent connected; trying again"
+                );
+            }
+            self.stand(Standing::Throttled);
+        }
         let timing = &self.agent.timing;
         pace::retry_at(attempt, timing.least_backoff, retry.after, timing, entropy::fraction())
     }
@@ -261,7 +283,7 @@ impl Cycle {
     /// Takes a standing, and tells the runtimes and systemd.
     pub(super) fn stand(&mut self, standing: Standing) {
         self.standing = standing;
-        if !matches!(standing, Standing::Active | Standing::Unreachable) {
+        if !matches!(standing, Standing::Active | Standing::Unreachable | Standing::Throttled) {
             self.accepts_work = false;
         }
         self.publish();

@@ -183,3 +183,20 @@ async fn a_credential_that_a_re_enable_handed_out_is_taken_over() {
     assert_eq!(rig.identity().credential, Some(credential(7)));
     rig.stop().await;
 }
+
+#[tokio::test]
+async fn heartbeats_of_one_loop_have_one_run_and_say_that_it_goes_on() {
+    let mut runs = Vec::new();
+    for _ in 0..2 {
+        let rig = Rig::enrolled().await;
+        rig.server.wait(2, "a third beat", |request| request.line.ends_with("/heartbeat")).await;
+        let (seen, _) = rig.stop().await;
+        let beats: Vec<_> = seen.iter().filter(|request| request.line.ends_with("/heartbeat")).collect();
+        let run = beats[0].body["run_id"].as_str().unwrap().to_owned();
+        assert!(beats.iter().all(|beat| beat.body["run_id"] == *run));
+        let goes_on: Vec<_> = beats.iter().take(3).map(|beat| beat.body["run_continues"].as_bool()).collect();
+        assert_eq!(goes_on, [Some(false), Some(true), Some(true)]);
+        runs.push(run);
+    }
+    assert_ne!(runs[0], runs[1]);
+}

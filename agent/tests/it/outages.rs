@@ -112,6 +112,37 @@ async fn a_beat_that_came_too_soon_is_no_outage() {
     rig.stop().await;
 }
 
+/// As where the control plane believes a last heartbeat in the future.
+#[tokio::test]
+async fn agent_whose_first_heartbeats_come_too_soon_says_so() {
+    let rig = Rig::fresh().await;
+    rig.wait_for("not_enrolled").await;
+    rig.server.turn(Mood::Limited(1));
+    rig.store.update(|identity| identity.settle(credential(1), None)).unwrap();
+    rig.wait_for("throttled").await;
+    let known = rig.server.count();
+    rig.server.wait(known + 1, "two more refused", |request| !request.accepted).await;
+    let told = rig.told().unwrap();
+    assert_eq!((told.status.as_str(), told.connected, told.accepts_work), ("throttled", false, false));
+    assert_eq!(rig.log().matches("refused as too frequent (429)").count(), 1, "{}", rig.log());
+    rig.server.turn(Mood::Good);
+    rig.wait_for("active").await;
+    assert!(rig.told().unwrap().connected);
+    rig.stop().await;
+}
+
+/// None of those that were accepted keeps it connected any longer.
+#[tokio::test]
+async fn agent_whose_heartbeats_go_on_coming_too_soon_says_so() {
+    let rig = Rig::enrolled().await;
+    rig.wait_for("active").await;
+    rig.server.turn(Mood::Limited(1));
+    rig.wait_for("throttled").await;
+    let told = rig.told().unwrap();
+    assert_eq!((told.connected, told.accepts_work), (false, true), "as when the control plane is away");
+    rig.stop().await;
+}
+
 #[tokio::test]
 async fn an_interval_beyond_the_contract_silences_nobody() {
     for asked in [u32::MAX, 86_400, 0] {

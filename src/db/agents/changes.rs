@@ -119,7 +119,7 @@ impl Agents<'_> {
                 SET credential = NULL, credential_issued_at = NULL, credential_expires_at = NULL,
                     next_credential = NULL, next_credential_issued_at = NULL,
                     next_credential_expires_at = NULL, connected_since = NULL,
-                    instance_id = NULL, conflict_at = NULL
+                    instance_id = NULL, run_hash = NULL, conflict_at = NULL
                 WHERE agent_id = $1
              ), credentials AS (
                 UPDATE agent_credentials SET retired_at = now(), retired_reason = 'revoked'

@@ -90,7 +90,8 @@ impl List<'_> {
     fn walk(&self) -> QueryBuilder<Postgres> {
         // No join: a merge join would read the other table from its beginning for each page.
         let mut sql = QueryBuilder::new(format!(
-            "SELECT {COLUMNS}, (SELECT last_seen_at FROM agent_liveness WHERE agent_id = a.id) AS last_seen_at
+            "SELECT {COLUMNS}, (SELECT past_time(last_seen_at) FROM agent_liveness WHERE agent_id = a.id) AS last_seen_at,
+                    now() AS now
              FROM agents a WHERE "
         ));
         self.push_plain_filters(&mut sql);
@@ -127,7 +128,8 @@ impl List<'_> {
         sql.push_bind(WALKED_ROWS).push(" AND (SELECT count(*) FROM near) < ").push_bind(self.limit);
         self.push_page(&mut sql);
         sql.push(format!(
-            ") SELECT {COLUMNS}, (SELECT last_seen_at FROM agent_liveness WHERE agent_id = a.id) AS last_seen_at
+            ") SELECT {COLUMNS}, (SELECT past_time(last_seen_at) FROM agent_liveness WHERE agent_id = a.id) AS last_seen_at,
+                    now() AS now
                FROM (SELECT * FROM near UNION ALL SELECT * FROM far) a"
         ));
         self.push_page(&mut sql);
@@ -168,6 +170,7 @@ impl List<'_> {
 fn summary(row: &PgRow) -> Result<AgentSummary> {
     let id = AgentId::from_uuid(row.try_get("id")?);
     let last_seen_at: Option<DateTime<Utc>> = row.try_get("last_seen_at")?;
+    let now: DateTime<Utc> = row.try_get("now")?;
     Ok(AgentSummary {
         id,
         label: row.try_get("label")?,
@@ -175,6 +178,6 @@ fn summary(row: &PgRow) -> Result<AgentSummary> {
         version: row.try_get("version")?,
         status: stored("agents.status", row.try_get("status")?)?,
         last_seen_at: last_seen_at.map(Timestamp::from),
-        created_at: id.created_at(),
+        created_at: id.created_at().min(now.into()),
     })
 }

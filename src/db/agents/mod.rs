@@ -48,7 +48,8 @@ pub(super) async fn lock(
     .fetch_optional(&mut *connection)
     .await?;
     let row = sqlx::query!(
-        r#"SELECT status, revoked_at, first_pending, enrolled_at IS NOT NULL AS "enrolled!"
+        r#"SELECT status, CASE WHEN revoked_at > now() THEN now() ELSE revoked_at END AS revoked_at, first_pending,
+                  enrolled_at IS NOT NULL AS "enrolled!"
            FROM agents WHERE workspace_id = $2 AND uuid_send(id) = uuid_send($1) FOR UPDATE"#,
         agent.uuid(),
         workspace.uuid(),

@@ -50,7 +50,8 @@ impl Agents<'_> {
         let row = sqlx::query!(
             r#"SELECT a.label, a.platform, a.version, a.status, a.tags, a.capabilities,
                       a.metadata AS "metadata: Json<Box<RawValue>>", a.hostname, a.instance_id,
-                      a.revoked_at, a.revoke_reason, l.last_seen_at, l.draining
+                      CASE WHEN a.revoked_at > now() THEN now() ELSE a.revoked_at END AS revoked_at, a.revoke_reason,
+                      past_time(l.last_seen_at) AS last_seen_at, l.draining, now() AS "now!"
                FROM agents a JOIN agent_liveness l ON l.agent_id = a.id
                WHERE a.workspace_id = $2 AND uuid_send(a.id) = uuid_send($1)"#,
             agent.uuid(),
@@ -70,7 +71,7 @@ impl Agents<'_> {
             tags: row.tags,
             capabilities: row.capabilities,
             last_seen_at: row.last_seen_at.map(Timestamp::from),
-            created_at: agent.created_at(),
+            created_at: agent.created_at().min(row.now.into()),
             metadata: metadata.map_err(|error| Error::Internal(error.into()))?,
             hostname: row.hostname,
             instance_id: row.instance_id,
@@ -88,9 +89,9 @@ impl Agents<'_> {
     /// [`Error::AgentNotFound`], and those of the database.
     pub async fn health(&mut self, agent: AgentId, window: Duration) -> Result<HealthRow> {
         let row = sqlx::query!(
-            r#"SELECT a.status, a.last_error, l.last_seen_at, l.cpu_percent, l.memory_percent, l.disk_free_gb,
-                      l.active_jobs, l.queue_depth, l.clock_skew_ms,
-                      COALESCE(l.conflict_at > now() - make_interval(secs => $3), false) AS "conflict!",
+            r#"SELECT a.status, a.last_error, past_time(l.last_seen_at) AS last_seen_at, l.cpu_percent, l.memory_percent,
+                      l.disk_free_gb, l.active_jobs, l.queue_depth, l.clock_skew_ms,
+                      COALESCE(past_time(l.conflict_at) > now() - make_interval(secs => $3), false) AS "conflict!",
                       COALESCE(l.connected_since IS NOT NULL AND l.last_seen_at > excused_since, false) AS "excused!",
                       COALESCE(is_connected(l.connected_since, l.last_seen_at, make_interval(secs => $3)), false)
                           AS "connected!"
@@ -135,7 +136,7 @@ impl Agents<'_> {
         let rows = sqlx::query!(
             r#"-- No join: a merge join would read the other table from its beginning for each page.
                SELECT l.agent_id, (SELECT label FROM agents WHERE id = l.agent_id) AS "label!",
-                      l.connected_since AS "connected_since!", host(l.remote_ip) AS "remote_ip!"
+                      LEAST(l.connected_since, now()) AS "connected_since!", host(l.remote_ip) AS "remote_ip!"
                FROM agent_liveness l
                WHERE l.workspace_id = $1 AND uuid_send(l.agent_id) > uuid_send($2)
                  AND is_connected(l.connected_since, l.last_seen_at, make_interval(secs => $3))

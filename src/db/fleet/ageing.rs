@@ -50,14 +50,17 @@ pub async fn close_silent_runs(
         WITH turn AS MATERIALIZED (
             SELECT excused_since IS NULL AND NOT outage_pending
                    AND pg_try_advisory_xact_lock(hashtext('close_silent_runs')) AS ours,
-                   outage_pending, LEAST(alive_at, now()) AS storing_until
+                   outage_pending, LEAST(alive_at, now()) AS storing_until,
+                   now() + clock_step_tolerance() AS latest
             FROM (SELECT alive_at FROM control_plane LIMIT 1) AS mark, outage_amnesty(make_interval(secs => $1)),
                  (SELECT EXISTS (SELECT FROM control_plane_outages) AS outage_pending) AS outages
         ), silent AS MATERIALIZED (
             SELECT agent_id, workspace_id, last_seen_at FROM agent_liveness
             WHERE (SELECT ours FROM turn) AND connected_since IS NOT NULL
               -- Heartbeats were still being stored when its window ended: flushes may fail since the newest mark.
-              AND last_seen_at <= (SELECT storing_until FROM turn) - make_interval(secs => $1)
+              AND (last_seen_at <= (SELECT storing_until FROM turn) - make_interval(secs => $1)
+                   -- Ahead of the clock, and no outage excuses it: it counts as never.
+                   OR last_seen_at > (SELECT latest FROM turn))
               AND ctid >= format('(%s,0)', $2::int8)::tid AND ctid < format('(%s,0)', $2 + $3::int8)::tid
             ORDER BY agent_id LIMIT $4
             FOR NO KEY UPDATE SKIP LOCKED
@@ -66,7 +69,7 @@ pub async fn close_silent_runs(
         ), noted AS (
             INSERT INTO events (workspace_id, agent_id, type, actor_type, reason, detail)
             SELECT workspace_id, agent_id, 'disconnected', 'system', 'missed_heartbeats',
-                   jsonb_build_object('last_seen_at', api_time(last_seen_at))
+                   jsonb_build_object('last_seen_at', api_time(past_time(last_seen_at)))
             FROM silent
         )
         SELECT ours AS "ours!", (SELECT count(*) FROM silent) AS "closed!",

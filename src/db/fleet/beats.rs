@@ -60,6 +60,8 @@ mod patched {
     pub(super) const ACTIVE_JOBS: i32 = 8;
     pub(super) const QUEUE_DEPTH: i32 = 16;
     pub(super) const INSTANCE_ID: i32 = 32;
+    /// Not a field: two processes with one identity sent heartbeats since the last flush.
+    pub(super) const RUNS_OVERLAP: i32 = 64;
 }
 
 /// The columns of a flush, as the arrays that the statement takes.
@@ -78,6 +80,8 @@ struct Columns {
     instances: Vec<Option<String>>,
     other_instances: Vec<Option<String>>,
     other_remote_ips: Vec<Option<String>>,
+    continued_runs: Vec<Option<i32>>,
+    runs: Vec<Option<i32>>,
     resent: Vec<bool>,
 }
 
@@ -93,7 +97,8 @@ impl Columns {
                 | bit(&figures.disk_free_gb, patched::DISK_FREE_GB)
                 | bit(&figures.active_jobs, patched::ACTIVE_JOBS)
                 | bit(&figures.queue_depth, patched::QUEUE_DEPTH)
-                | bit(&beat.sample.slow.instance_id, patched::INSTANCE_ID),
+                | bit(&beat.sample.slow.instance_id, patched::INSTANCE_ID)
+                | if beat.sample.runs.overlap() { patched::RUNS_OVERLAP } else { 0 },
         );
         self.cpu_percent.push(figures.cpu_percent.set().copied());
         self.memory_percent.push(figures.memory_percent.set().copied());
@@ -106,6 +111,8 @@ impl Columns {
         let other = beat.sample.instances.iter().find(|(other, _)| instance.is_some_and(|own| own != *other));
         self.other_instances.push(other.map(|(id, _)| id.clone()));
         self.other_remote_ips.push(other.map(|(_, ip)| ip.to_string()));
+        self.continued_runs.push(beat.sample.runs.continued());
+        self.runs.push(beat.sample.runs.latest());
         self.resent.push(beat.resent);
     }
 }
@@ -140,34 +147,40 @@ pub async fn store_beats(
         WITH beat AS MATERIALIZED (
             SELECT * FROM UNNEST($1::uuid[], $2::bytea[], $3::text[], $4::int4[], $5::float8[], $6::float8[],
                                  $7::float8[], $8::int4[], $9::int4[], $10::int8[], $11::text[], $12::text[],
-                                 $13::bool[], $16::text[]) WITH ORDINALITY
+                                 $13::bool[], $16::text[], $17::int4[], $18::int4[]) WITH ORDINALITY
             AS beat (agent_id, credential, remote_ip, patched, cpu_percent, memory_percent, disk_free_gb,
                      active_jobs, queue_depth, sent_at_ms, instance_id, other_instance_id, resent, other_remote_ip,
-                     position)
-        ), amnesty AS MATERIALIZED (
-            -- Silence that an outage of the control plane excuses, recorded yet or not, does not end a run.
-            SELECT excused_since FROM outage_amnesty(make_interval(secs => $14))
+                     continued_run, run, position)
+        ), clock AS MATERIALIZED (
+            SELECT clock_timestamp() AS at
+        ), unbroken AS MATERIALIZED (
+            SELECT seen_after, seen_until FROM unbroken_runs(make_interval(secs => $14))
         ), locked AS MATERIALIZED (
-            SELECT l.workspace_id, l.credential AS current_credential, l.last_seen_at AS silent_since,
+            SELECT l.workspace_id, l.credential AS current_credential,
+                   past_time(l.last_seen_at, (SELECT at FROM clock)) AS silent_since,
                    l.next_credential IS NOT DISTINCT FROM beat.credential AS promotes,
                    l.connected_since IS NOT NULL AS was_open,
-                   COALESCE(is_connected(l.connected_since, l.last_seen_at, make_interval(secs => $14))
-                            OR l.last_seen_at > (SELECT excused_since FROM amnesty), false)
-                       AND l.connected_since IS NOT NULL AS was_connected,
-                   COALESCE(beat.other_instance_id,
-                            CASE WHEN l.instance_id <> beat.instance_id
-                                      AND is_connected(l.connected_since, l.last_seen_at,
-                                                       make_interval(secs => $14))
-                                 THEN l.instance_id END) AS rival,
+                   l.connected_since IS NOT NULL AND l.last_seen_at > (SELECT seen_after FROM unbroken)
+                       AND l.last_seen_at <= (SELECT seen_until FROM unbroken) AS was_connected,
+                   -- A run that goes on while the last heartbeat was another run's is a second process.
+                   beat.other_instance_id IS NOT NULL OR patched & 64 > 0
+                       OR COALESCE((l.instance_id <> beat.instance_id OR l.run_hash <> beat.continued_run)
+                                   AND is_connected(l.connected_since, l.last_seen_at,
+                                                    make_interval(secs => $14), (SELECT at FROM clock)), false)
+                       AS conflicts,
+                   COALESCE(beat.other_instance_id, l.instance_id) AS rival,
                    COALESCE(beat.other_remote_ip, host(l.remote_ip)) AS rival_ip,
-                   COALESCE(l.conflict_noted_at < now() - interval '1 minute', true) AS may_note,
+                   COALESCE(past_time(l.conflict_noted_at, (SELECT at FROM clock)) < now() - interval '1 minute',
+                            true) AS may_note,
                    beat.*
             FROM beat JOIN agent_liveness l ON l.agent_id = beat.agent_id
             WHERE (   (l.credential = beat.credential AND l.credential_expires_at > now())
                    OR (l.next_credential = beat.credential AND l.next_credential_expires_at > now()))
               -- No interval is no rule: another replica's flush may have begun later and committed first.
               AND ($15::float8 = 0 OR l.last_seen_at IS NULL OR beat.resent
-                   OR l.last_seen_at <= now() - make_interval(secs => $15))
+                   OR l.last_seen_at <= now() - make_interval(secs => $15)
+                   -- Read here: the row may have been written since the statement began.
+                   OR l.last_seen_at > clock_timestamp())
             ORDER BY l.agent_id
             FOR NO KEY UPDATE OF l SKIP LOCKED
         ), chosen AS MATERIALIZED (
@@ -178,8 +191,8 @@ pub async fn store_beats(
             FROM locked ORDER BY agent_id, promotes DESC
         ), stored AS (
             UPDATE agent_liveness l
-            SET last_seen_at = GREATEST(l.last_seen_at, now()),
-                connected_since = CASE WHEN was_connected THEN l.connected_since ELSE now() END,
+            SET last_seen_at = GREATEST(silent_since, now()),
+                connected_since = CASE WHEN was_connected THEN LEAST(l.connected_since, now()) ELSE now() END,
                 remote_ip = chosen.remote_ip::inet,
                 cpu_percent = CASE WHEN patched & 1 > 0 THEN chosen.cpu_percent ELSE l.cpu_percent END,
                 memory_percent = CASE WHEN patched & 2 > 0 THEN chosen.memory_percent ELSE l.memory_percent END,
@@ -190,9 +203,9 @@ pub async fn store_beats(
                     GREATEST(-86400000, LEAST(86400000,
                         sent_at_ms - floor(extract(epoch FROM now()) * 1000)::int8))::int4 END,
                 instance_id = CASE WHEN patched & 32 > 0 THEN chosen.instance_id ELSE l.instance_id END,
-                conflict_at = CASE WHEN rival IS NULL THEN l.conflict_at ELSE now() END,
-                conflict_noted_at = CASE WHEN rival IS NULL OR NOT may_note THEN l.conflict_noted_at
-                                         ELSE now() END,
+                run_hash = COALESCE(run, l.run_hash),
+                conflict_at = CASE WHEN conflicts THEN now() ELSE l.conflict_at END,
+                conflict_noted_at = CASE WHEN conflicts AND may_note THEN now() ELSE l.conflict_noted_at END,
                 credential = CASE WHEN promotes THEN l.next_credential ELSE l.credential END,
                 credential_issued_at = CASE WHEN promotes THEN l.next_credential_issued_at
                                             ELSE l.credential_issued_at END,
@@ -204,10 +217,11 @@ pub async fn store_beats(
             FROM chosen
             WHERE l.agent_id = chosen.agent_id
             RETURNING positions, l.draining, NOT was_connected AS connects, was_open AND NOT was_connected AS returns,
-                      rival IS NOT NULL AND may_note AS conflicts,
+                      conflicts AND may_note AS notes_conflict,
                       now() > l.credential_expires_at - (l.credential_expires_at - l.credential_issued_at) / 3
                           AS rotate,
-                      l.slow_hash, COALESCE(extract(epoch FROM now() - l.slow_at), 0)::float8 AS slow_age,
+                      l.slow_hash, extract(epoch FROM now() - past_time(l.slow_at, (SELECT at FROM clock)))::float8
+                          AS slow_age,
                       l.complaining
         ), retired AS (
             UPDATE agent_credentials c SET retired_at = now(), retired_reason = 'replaced'
@@ -230,11 +244,11 @@ pub async fn store_beats(
                    NULL, NULL, jsonb_build_object('instances', jsonb_build_array(
                        jsonb_build_object('instance_id', rival, 'remote_ip', rival_ip),
                        jsonb_build_object('instance_id', instance_id, 'remote_ip', remote_ip)))
-            FROM chosen WHERE rival IS NOT NULL AND may_note
+            FROM chosen WHERE conflicts AND may_note
         )
         SELECT positions AS "positions!", draining, COALESCE(rotate, false) AS "rotate!", slow_hash,
-               slow_age AS "slow_age!", complaining, connects AS "connects!", returns AS "returns!",
-               conflicts AS "conflicts!", now() AS "now!"
+               slow_age, complaining, connects AS "connects!", returns AS "returns!",
+               notes_conflict AS "notes_conflict!", now() AS "now!"
         FROM stored"#,
         &columns.agents,
         &columns.credentials,
@@ -252,12 +266,14 @@ pub async fn store_beats(
         rules.window.as_secs_f64(),
         rules.min_interval.as_secs_f64(),
         &columns.other_remote_ips as &[Option<String>],
+        &columns.continued_runs as &[Option<i32>],
+        &columns.runs as &[Option<i32>],
     )
     .fetch_all(connection)
     .await?;
     meter::events("connected", counted(rows.iter().map(|row| row.connects)));
     meter::events("disconnected", counted(rows.iter().map(|row| row.returns)));
-    meter::events("instance_conflict", counted(rows.iter().map(|row| row.conflicts)));
+    meter::events("instance_conflict", counted(rows.iter().map(|row| row.notes_conflict)));
     Ok(rows
         .into_iter()
         .map(|row| Stored {
@@ -266,7 +282,7 @@ pub async fn store_beats(
             rotate: row.rotate,
             slow: SlowMark {
                 hash: row.slow_hash,
-                age: Duration::try_from_secs_f64(row.slow_age).unwrap_or_default(),
+                age: row.slow_age.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()),
                 complaining: row.complaining,
             },
             now: row.now,

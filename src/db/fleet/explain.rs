@@ -36,7 +36,8 @@ pub async fn explain(
         r#"-- explain
         SELECT c.digest, c.agent_id, a.status = 'revoked' AS "revoked!", c.retired_at IS NOT NULL AS "retired!",
                c.expires_at <= now() AS "expired!",
-               COALESCE($2::float8 > 0 AND l.last_seen_at > now() - make_interval(secs => $2), false) AS "too_soon!"
+               COALESCE($2::float8 > 0 AND past_time(l.last_seen_at) > now() - make_interval(secs => $2), false)
+                   AS "too_soon!"
         FROM agent_credentials c JOIN agents a ON a.id = c.agent_id
         JOIN agent_liveness l ON l.agent_id = a.id WHERE c.digest = ANY($1)"#,
         &digests,

@@ -16,7 +16,7 @@ use crate::meter;
 ///
 /// `expected_at` is what the database's clock should show if it ran like the caller's since the last mark. If it shows
 /// much more, it was set forward or the caller was suspended, and `storing_for` proves nothing. A mark that is ahead of
-/// the clock is an outage that ends now.
+/// the clock by more than `outage_threshold()` is an outage that ends now.
 pub async fn record_control_plane_alive(
     connection: &mut PgConnection,
     storing_for: Duration,
@@ -30,7 +30,10 @@ pub async fn record_control_plane_alive(
                    CASE WHEN now() - $2::timestamptz > outage_threshold() THEN now()
                         ELSE now() - make_interval(secs => $1) END AS storing_since
         ), last AS MATERIALIZED (
-            SELECT alive_at, gap_started_at, gap_ended_at, alive_at > clock.at + outage_threshold() AS ahead
+            SELECT alive_at, alive_at > clock.at + outage_threshold() AS ahead,
+                   -- An end that is ahead of the clock counts as never, and must not once the clock has caught up.
+                   CASE WHEN gap_ended_at <= clock.at + outage_threshold() THEN gap_started_at END AS gap_started_at,
+                   CASE WHEN gap_ended_at <= clock.at + outage_threshold() THEN gap_ended_at END AS gap_ended_at
             FROM control_plane, clock
             -- The planner knows nothing of one row: without it, it expects so many that it compiles the statement.
             LIMIT 1 FOR UPDATE OF control_plane SKIP LOCKED
@@ -42,7 +45,7 @@ pub async fn record_control_plane_alive(
                    OR last.alive_at < clock.at - outage_threshold() AND last.alive_at < clock.storing_since)
               AND EXISTS (SELECT FROM agent_liveness WHERE connected_since IS NOT NULL)
         ), mark AS MATERIALIZED (
-            SELECT CASE WHEN last.ahead THEN clock.at ELSE GREATEST(last.alive_at, clock.at) END AS alive_at,
+            SELECT GREATEST(past_time(last.alive_at), clock.at) AS alive_at,
                    CASE WHEN outage.started_at IS NULL THEN last.gap_started_at
                         WHEN last.gap_ended_at > outage.started_at - make_interval(secs => $3)
                         THEN LEAST(last.gap_started_at, outage.started_at)

@@ -15,8 +15,8 @@ use crate::domain::{
 pub struct SlowMark {
     /// Of the texts of the beat that was written.
     pub hash: Option<i64>,
-    /// How long ago.
-    pub age: Duration,
+    /// How long ago; `None` if never, or at a time that is ahead of the clock.
+    pub age: Option<Duration>,
     /// Whether a complaint is stored.
     pub complaining: bool,
 }

@@ -13,7 +13,8 @@ use crate::{
 
 /// Get agent health status
 ///
-/// Figures are the last known ones; they are `null` while the agent has not beaten since its enrollment.
+/// Figures are the last known ones; they are `null` while the agent has not beaten since its enrollment. A heartbeat
+/// that is ahead of the database's clock, because that was set back, counts as none.
 #[utoipa::path(
     get, path = "/api/agents/{id}/health", operation_id = "getAgentHealth", tag = "agents",
     security(("apiKey" = ["agents:read"])),

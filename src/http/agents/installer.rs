@@ -31,6 +31,7 @@ pub const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
 /// An archive with the agent, scripts that install and uninstall it, its service's definition, and a
 /// configuration that names this agent and this server; no secret. The same request gives the same bytes, so a
 /// broken download can go on with `Range`. A replaced or expired enrollment token is refused, a used one is not.
+/// 503 while the archive cannot be prepared, with the reason.
 #[utoipa::path(
     get, path = "/api/agents/installer/{agentId}/{platform}", operation_id = "downloadInstaller", tag = "agents",
     security(("apiKey" = ["agents:read"]), ("enrollmentToken" = []), ("agentCredential" = [])),

@@ -81,6 +81,8 @@ pub(super) struct Guarded<B> {
     /// When the current phase began, and how long it may last.
     phase: (Instant, Duration),
     answered: bool,
+    /// Whether the peer has sent more or has ended while a request is served. The system does not say so again.
+    more: bool,
     timer: Timer,
     writes: Writes,
     lingering: Option<Lingering>,
@@ -106,6 +108,7 @@ impl<B> Guarded<B> {
             long_head: None,
             phase,
             answered: false,
+            more: false,
             timer: Timer::new(phase.0 + phase.1),
             writes: Writes::default(),
             lingering: None,
@@ -181,7 +184,8 @@ impl<B> AsyncWrite for Guarded<B> {
         {
             self.answered = true;
             self.phase = (Instant::now(), self.shared.timeouts.idle);
-            if matches!(taken, Taken::InPieces) || !self.held.is_empty() {
+            let more = std::mem::take(&mut self.more);
+            if matches!(taken, Taken::InPieces) || !self.held.is_empty() || more {
                 // The next request may be here already, or the time for it must be watched.
                 cx.waker().wake_by_ref();
             }

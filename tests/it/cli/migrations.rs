@@ -1,7 +1,7 @@
 //! `planasonix migrate`, and which schemas `serve` runs on.
 
 use super::{on, serve};
-use crate::support::{ask::eventually, database::Database};
+use crate::support::{ask::eventually, database::Database, program::Program};
 
 #[tokio::test]
 async fn migrating_again_changes_nothing() {
@@ -52,6 +52,46 @@ async fn serve_refuses_a_schema_that_excludes_it_and_no_other_newer_one() {
     database.migrate_beyond_us([99, 0, 0]).await;
     let told = serve(&database, &[]).run().complaint();
     assert!(told.contains("99.0.0") && told.contains(env!("CARGO_PKG_VERSION")), "{told}");
+}
+
+/// A replica of the previous version that restarts during a rolling upgrade.
+#[tokio::test]
+async fn newer_schema_that_serves_the_program_is_left_as_it_is() {
+    let database = Database::create().await;
+    database.migrate_beyond_us([0, 1, 0]).await;
+    let (schema, dev) = (database.dump(), tempfile::tempdir().unwrap());
+    let migrated = on(&database, &["migrate"]).run();
+    assert!(migrated.status.success(), "{migrated:?}");
+    assert!(migrated.stdout.contains(", newer than this program's "), "{}", migrated.stdout);
+    assert_eq!(database.dump(), schema);
+    serve(&database, &["--migrate"]).start().until_serving();
+    let arguments = ["dev", "--listen", "127.0.0.1:0", "--data-dir", dev.path().to_str().unwrap()];
+    let dev = Program::new(&arguments).variable("PLANASONIX_DEV_DATABASE_URL", &database.url());
+    dev.start().until_it_says("API=http://127.0.0.1:");
+}
+
+#[tokio::test]
+async fn no_command_migrates_a_schema_that_excludes_it() {
+    let database = Database::create().await;
+    database.migrate_beyond_us([99, 0, 0]).await;
+    let schema = database.dump();
+    for program in [on(&database, &["migrate"]), serve(&database, &["--migrate"])] {
+        let told = program.run();
+        assert!(!told.status.success() && told.stderr.contains("serves programs from 99.0.0 on"), "{told:?}");
+    }
+    assert_eq!(database.dump(), schema);
+}
+
+/// A hole below the newer migrations is no state that any program leaves.
+#[tokio::test]
+async fn newer_schema_that_lacks_a_migration_is_refused() {
+    let database = Database::create().await;
+    database.migrate_beyond_us([0, 1, 0]).await;
+    database.forget_an_applied_migration(7).await;
+    for program in [on(&database, &["migrate"]), serve(&database, &["--migrate"])] {
+        let told = program.run();
+        assert!(!told.status.success() && told.stderr.contains("migration 7 is missing"), "{told:?}");
+    }
 }
 
 /// Whoever runs already says so when the schema is taken from under it.

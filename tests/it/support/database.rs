@@ -96,10 +96,20 @@ impl Database {
         self.execute(sql).await;
     }
 
+    /// Makes the schema one that this migration was never applied to.
+    pub async fn forget_an_applied_migration(&self, version: i64) {
+        self.execute(&format!("DELETE FROM _sqlx_migrations WHERE version = {version}")).await;
+    }
+
     /// Makes the schema one of a later program, which still serves programs from this version on.
     pub async fn migrate_beyond_us(&self, oldest_program: [i32; 3]) {
         let sql = format!(
-            "INSERT INTO schema_support SELECT max(migration) + 1, ARRAY{oldest_program:?} FROM schema_support"
+            "WITH next AS (
+                INSERT INTO schema_support SELECT max(migration) + 1, ARRAY{oldest_program:?} FROM schema_support
+                RETURNING migration
+             )
+             INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+             SELECT migration, 'of a later program', true, sha256('later'), 1 FROM next"
         );
         self.execute(&sql).await;
     }

@@ -2,6 +2,7 @@
 //! of its own.
 
 use std::{
+    fs,
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -55,7 +56,48 @@ impl Fleet {
     }
 }
 
+/// A host's disk with the identity of an agent.
+pub struct Disk(TempDir);
+
+impl Disk {
+    pub fn of(agent: &Agent) -> Self {
+        let folder = tempfile::tempdir_in(database::base()).unwrap();
+        settle(agent, &Store::new(&folder.path().join("state")));
+        Self(folder)
+    }
+
+    /// A copy, as of a machine's image.
+    pub fn copy(&self) -> Self {
+        let folder = tempfile::tempdir_in(database::base()).unwrap();
+        fs::create_dir(folder.path().join("state")).unwrap();
+        let identity = "state/identity.json";
+        fs::copy(self.0.path().join(identity), folder.path().join(identity)).unwrap();
+        Self(folder)
+    }
+
+    /// Runs the agent's loop until the answer is dropped, which is like `kill -9`.
+    pub fn run(&self, at: SocketAddr, second: Duration) -> JoinSet<()> {
+        let host = Arc::new(Host::new(self.0.path()));
+        let agent = in_folder(at, self.0.path(), &host, &Timing::scaled(second));
+        let mut running = JoinSet::new();
+        running.spawn(agent.run(CancellationToken::new()));
+        running
+    }
+}
+
 fn running(agent: &Agent, at: SocketAddr, folder: &Path, host: &Arc<Host>, timing: &Timing) -> run::Agent {
+    let running = in_folder(at, folder, host, timing);
+    settle(agent, &running.store);
+    running
+}
+
+fn settle(agent: &Agent, store: &Store) {
+    let credential = Token::parse(agent.me.token.as_deref().unwrap()).unwrap();
+    store.update(|identity| identity.settle(credential, None)).unwrap();
+}
+
+/// The loop of the agent whose identity is in a folder.
+fn in_folder(at: SocketAddr, folder: &Path, host: &Arc<Host>, timing: &Timing) -> run::Agent {
     let options = Options {
         api_host: Some(format!("http://{at}")),
         state_dir: Some(folder.join("state")),
@@ -64,8 +106,6 @@ fn running(agent: &Agent, at: SocketAddr, folder: &Path, host: &Arc<Host>, timin
     };
     let config = Config::resolve(&options, PathBuf::new(), &Lines::default(), |_| None).unwrap();
     let store = Store::new(&config.state_dir);
-    let credential = Token::parse(agent.me.token.as_deref().unwrap()).unwrap();
-    store.update(|identity| identity.settle(credential, None)).unwrap();
     run::Agent {
         client: Client::new(&config, timing).unwrap(),
         store,

@@ -71,6 +71,11 @@ impl Line {
         self.stream.try_write(bytes)
     }
 
+    /// Closes this half of the connection; the other one can still be read.
+    pub async fn end(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
     /// Takes at most this many of the bytes that have come.
     pub async fn take(&mut self, bytes: usize) -> io::Result<usize> {
         self.stream.read(&mut vec![0; bytes]).await

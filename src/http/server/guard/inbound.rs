@@ -204,7 +204,11 @@ impl<B> Guarded<B> {
         Poll::Ready(self.cut(reason))
     }
 
-    /// Notices while a request is served that the peer is gone, and leaves what it sent ahead where it is.
+    /// Notices while a request is served that the connection is broken, and leaves what the peer sent ahead where it is.
+    ///
+    /// The end of the peer's stream is not passed on: a peer that has sent its whole request may close its half of the
+    /// connection and still read the answer, and cannot be told from one that has closed both. The HTTP library
+    /// would drop the request. It reads on when the answer is written.
     fn poll_hang_up(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !self.held.is_empty() {
             // The library reads again when the answer is written.
@@ -212,8 +216,10 @@ impl<B> Guarded<B> {
         }
         let mut byte = [MaybeUninit::uninit()];
         match ready!(self.stream.poll_peek(cx, &mut ReadBuf::uninit(&mut byte))) {
-            Ok(0) => Poll::Ready(Ok(())),
-            Ok(_) => Poll::Pending,
+            Ok(_) => {
+                self.more = true;
+                Poll::Pending
+            }
             Err(error) => Poll::Ready(Err(error)),
         }
     }
