@@ -4,12 +4,13 @@
 //! default. The file has the same form on every platform, and systemd can read it as an
 //! `EnvironmentFile`: `#` begins a comment line, nothing is quoted, nothing is expanded.
 
+mod error;
 mod file;
 mod places;
 mod proxy;
 mod tokens;
 
-use std::{env, io, path::PathBuf};
+use std::{env, path::PathBuf};
 
 use clap::{
     Args,
@@ -19,6 +20,7 @@ use planasonix_wire::AgentId;
 use reqwest::Url;
 
 pub use self::{
+    error::ConfigError,
     file::Lines,
     proxy::{Proxies, ProxyChoice, ProxyScheme, ProxyUrl},
     tokens::{TokenArgs, TokenSource},
@@ -26,42 +28,6 @@ pub use self::{
 
 /// The variable that an enrollment token is handed over in. No child process may inherit it.
 pub const TOKEN_VARIABLE: &str = "PLANASONIX_ENROLLMENT_TOKEN";
-
-/// A setting that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The configuration file is there and cannot be read.
-    #[error("{}: {error}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// A line of the configuration file is neither a setting nor a comment.
-    #[error("{}, line {line}: write KEY=value, or begin a comment with #", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Counted from 1.
-        line: usize,
-    },
-    /// A value that does not fit its setting.
-    #[error("{name}: {issue}")]
-    Value {
-        /// The setting.
-        name: &'static str,
-        /// What is wrong, and what would be right.
-        issue: String,
-    },
-}
-
-impl ConfigError {
-    /// Whether another user, such as root, could go on.
-    pub fn is_forbidden(&self) -> bool {
-        matches!(self, Self::Unreadable { error, .. } if error.kind() == io::ErrorKind::PermissionDenied)
-    }
-}
 
 /// The flags that every command takes.
 #[derive(Debug, Clone, Default, Args)]

@@ -200,7 +200,7 @@ mod tests {
     fn status_that_a_terminal_would_obey_is_escaped() {
         let now = DateTime::from_timestamp(1_743_087_600, 0).unwrap();
         let lines =
-            standing(said("up\u{1b}[2J\nconnected  yes\u{202e}", false, now), None, None, now).lines();
+            standing(said("up\u{1b}[2J\nconnected  yes\u{202e}", false, now), None, None, now).lines(false);
         assert_eq!(lines[1], r"status            up\u{1b}[2J\nconnected  yes\u{202e}");
     }
 

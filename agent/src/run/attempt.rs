@@ -5,8 +5,9 @@ use planasonix_wire::{heartbeat::HeartbeatAck, json::Patch};
 use tokio::time::Instant;
 
 use super::{
-    cycle::{Cycle, Standing},
+    cycle::Cycle,
     pace::{self, Span},
+    standing::Standing,
 };
 use crate::{
     client::{Answer, Outcome, Refusal, Remedy, Retry},

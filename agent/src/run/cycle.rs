@@ -9,6 +9,7 @@ use super::{
     pace::{self, Span},
     rotation::Rotations,
     skew::SkewWatch,
+    standing::Standing,
 };
 use crate::{
     client::{Outcome, Retry},
@@ -19,53 +20,6 @@ use crate::{
     runtimes::AgentFile,
     secret::Token,
 };
-
-/// How the agent stands with the control plane.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
-    /// Nothing was asked yet.
-    Starting,
-    /// There is no identity.
-    NotEnrolled,
-    /// The last beat was accepted.
-    Active,
-    /// The last attempt got no usable answer.
-    Unreachable,
-    /// Heartbeats are refused as too frequent, and none that was accepted keeps the agent connected.
-    Throttled,
-    /// Barred: it asks again seldom.
-    Stopped,
-    /// Its credential is dead, and there is no token: it asks again seldom.
-    NeedsEnrollment,
-    /// The agent was stopped on this host.
-    Down,
-}
-
-impl Standing {
-    /// As `agent.json` and systemd have it.
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::NotEnrolled => "not_enrolled",
-            Self::Active => "active",
-            Self::Unreachable => "unreachable",
-            Self::Throttled => "throttled",
-            Self::Stopped => "stopped",
-            Self::NeedsEnrollment => "needs_enrollment",
-            Self::Down => "down",
-        }
-    }
-
-    /// Whether the agent keeps quiet until somebody does something.
-    pub(super) const fn is_quiet(self) -> bool {
-        matches!(self, Self::NotEnrolled | Self::Stopped | Self::NeedsEnrollment)
-    }
-
-    /// Whether a token would help.
-    pub(super) const fn wants_token(self) -> bool {
-        matches!(self, Self::NotEnrolled | Self::NeedsEnrollment)
-    }
-}
 
 /// The state of the loop.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ mod cycle;
 pub mod pace;
 mod rotation;
 pub mod skew;
+mod standing;
 
 use std::{io, pin::pin, sync::Arc, time::Duration};
 

@@ -1,7 +1,8 @@
 //! The commands about the agent, against listeners that behave as control planes and proxies do, and as they
 //! should not.
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
+#[cfg(unix)]
 mod certificates;
 #[cfg(test)]
 mod diagnose;
