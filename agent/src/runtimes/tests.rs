@@ -1,3 +1,5 @@
+//! Sums of what runtimes say, and what the agent tells them.
+
 use super::*;
 use crate::clock;
 

@@ -1,3 +1,5 @@
+//! Limits of control groups of both versions, read from folders that look like a kernel's.
+
 use tempfile::TempDir;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! What the identity's file survives: damage, other users, a full disk.
+
 use planasonix_wire::token::Kind;
 
 use super::*;
