@@ -57,7 +57,7 @@ impl Lives {
                 let hash = new.hash();
                 rows.idempotency_keys(REGISTER).hold(key).await?;
                 if let Some(agent) = rows.idempotency_keys(REGISTER).find(key, hash).await? {
-                    return self.register_again(&mut rows, actor, new, agent).await;
+                    return self.register_again(&mut rows, actor, agent).await;
                 }
                 let (registered, tag) = self.register_new(&mut rows, actor, new).await?;
                 rows.idempotency_keys(REGISTER).remember(key, hash, registered.id).await?;
@@ -76,14 +76,13 @@ impl Lives {
         let agent = rows.agents().insert(new).await?;
         let issued = self.issue(rows, agent).await?;
         rows.events().record(agent, EventType::Registered, actor, None).await?;
-        Ok((registered(agent, new, Status::Pending, Some(issued)), new.entity_tag()))
+        Ok((registered(agent, new, issued), new.entity_tag()))
     }
 
     async fn register_again(
         self,
         rows: &mut Rows,
         actor: Actor,
-        new: &NewAgent,
         agent: AgentId,
     ) -> Result<(RegisteredAgent, EntityTag)> {
         let locked = match rows.agents().lock(agent).await {
@@ -91,13 +90,23 @@ impl Lives {
             locked => locked?,
         };
         // The agent may have been changed since.
-        let (_, tag) = rows.agents().get_tagged(agent).await?;
+        let (now, tag) = rows.agents().get_tagged(agent).await?;
+        let again = RegisteredAgent {
+            id: agent,
+            label: now.label,
+            platform: now.platform,
+            status: now.status,
+            enrollment_token: None,
+            token_expires_at: None,
+            created_at: now.created_at,
+        };
         if !locked.first_pending {
-            return Ok((registered(agent, new, locked.status, None), tag));
+            return Ok((again, tag));
         }
-        let issued = self.issue(rows, agent).await?;
+        let (token, expires_at) = self.issue(rows, agent).await?;
         rows.events().record(agent, EventType::EnrollmentTokenIssued, actor, None).await?;
-        Ok((registered(agent, new, locked.status, Some(issued)), tag))
+        let token = Some(token.reveal());
+        Ok((RegisteredAgent { enrollment_token: token, token_expires_at: Some(expires_at), ..again }, tag))
     }
 
     /// Gives a pending agent a fresh enrollment token; the earlier one dies.
@@ -194,17 +203,15 @@ impl Lives {
 fn registered(
     id: AgentId,
     new: &NewAgent,
-    status: Status,
-    issued: Option<(Plain<Enrollment>, Timestamp)>,
+    (token, expires_at): (Plain<Enrollment>, Timestamp),
 ) -> RegisteredAgent {
-    let (token, token_expires_at) = issued.unzip();
     RegisteredAgent {
         id,
         label: new.label.clone(),
         platform: new.platform,
-        status,
-        enrollment_token: token.map(Plain::reveal),
-        token_expires_at,
+        status: Status::Pending,
+        enrollment_token: Some(token.reveal()),
+        token_expires_at: Some(expires_at),
         created_at: id.created_at(),
     }
 }

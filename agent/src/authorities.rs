@@ -28,7 +28,7 @@ pub fn read(path: &Path) -> io::Result<Authorities> {
 /// Reads authorities from PEM text in any encoding. Private keys, parameters and text between the blocks are passed
 /// over.
 pub fn parse(bytes: &[u8]) -> Authorities {
-    let text = text::decode(bytes);
+    let text = text::decode(bytes).replace("\r\n", "\n").replace('\r', "\n");
     let mut found = Authorities::default();
     let mut open: Option<Block> = None;
     for (index, line) in text.lines().map(str::trim).enumerate() {

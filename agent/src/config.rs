@@ -136,11 +136,12 @@ impl Config {
         let state_dir = path(&options.state_dir, "PLANASONIX_STATE_DIR");
         let runtime_dir = path(&options.runtime_dir, "PLANASONIX_RUNTIME_DIR");
         let state_dir = state_dir.unwrap_or_else(|| places::state_dir(variable));
+        let api_host = api_host.as_deref().map(host).transpose()?;
         Ok(Self {
-            api_host: api_host.as_deref().map(host).transpose()?,
+            proxies: Proxies::resolve(api_host.as_ref(), variable, lines)?,
+            api_host,
             agent_id: agent_id.as_deref().map(agent).transpose()?,
             ca_file: path(&options.ca_file, "PLANASONIX_CA_FILE"),
-            proxies: Proxies::resolve(variable, lines)?,
             data_dir: path(&options.data_dir, "PLANASONIX_DATA_DIR").unwrap_or_else(|| state_dir.clone()),
             state_dir,
             runtime_dir: runtime_dir.unwrap_or_else(|| places::runtime_dir(variable)),

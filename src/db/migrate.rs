@@ -51,6 +51,9 @@ async fn run(connection: &mut PgConnection) -> Result<i64> {
         .execute(&mut *connection)
         .await?;
     notice_lost_client(connection).await?;
+    if let Some(newer) = newer_schema(connection).await? {
+        return Ok(newer);
+    }
     wait_for_turn(connection).await?;
     connection.ensure_migrations_table(TABLE).await.map_err(failed)?;
     if let Some(version) = connection.dirty_version(TABLE).await.map_err(failed)? {
@@ -59,20 +62,14 @@ async fn run(connection: &mut PgConnection) -> Result<i64> {
     let applied = connection.list_applied_migrations(TABLE).await.map_err(failed)?;
     let newest = applied.iter().map(|migration| migration.version).max().unwrap_or_default();
     let (pending, needed) = (pending(&applied).map_err(failed)?, needed_version());
-    if newest > needed {
-        if let Some(missing) = pending.first() {
-            let missing = missing.version;
-            let why = format!(
-                "migration {missing} is missing from a schema at version {newest}: no release leaves it so"
-            );
-            return Err(Error::Internal(why.into()));
-        }
-        tracing::info!(
-            schema = newest,
-            program = needed,
-            "the schema is newer than this program; nothing to migrate"
+    if newest > needed
+        && let Some(missing) = pending.first()
+    {
+        let missing = missing.version;
+        let why = format!(
+            "migration {missing} is missing from a schema at version {newest}: no release leaves it so"
         );
-        return Ok(newest);
+        return Err(Error::Internal(why.into()));
     }
     for migration in pending {
         if migration.no_tx {
@@ -81,7 +78,32 @@ async fn run(connection: &mut PgConnection) -> Result<i64> {
             apply_transaction(connection, migration).await?;
         }
     }
-    Ok(needed)
+    Ok(newest.max(needed))
+}
+
+/// The version of a schema that is newer than this program and lacks none of its migrations. Asked before the lock is
+/// waited for: a newer program may hold it, building an index for an hour.
+async fn newer_schema(connection: &mut PgConnection) -> Result<Option<i64>> {
+    let is_there = sqlx::query_scalar!(r#"SELECT to_regclass($1) IS NOT NULL AS "is_there!""#, TABLE)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !is_there {
+        return Ok(None);
+    }
+    let (applied, needed) =
+        (connection.list_applied_migrations(TABLE).await.map_err(failed)?, needed_version());
+    let unfinished = connection.dirty_version(TABLE).await.map_err(failed)?;
+    let newest = applied.iter().map(|migration| migration.version).max().unwrap_or_default();
+    let is_finished = unfinished.is_none_or(|version| version > needed);
+    let is_newer = newest > needed && is_finished && pending(&applied).map_err(failed)?.is_empty();
+    if is_newer {
+        tracing::info!(
+            schema = newest,
+            program = needed,
+            "the schema is newer than this program; nothing to migrate"
+        );
+    }
+    Ok(is_newer.then_some(newest))
 }
 
 /// The version of the schema that this program needs.

@@ -32,13 +32,14 @@ pub struct Configuration<'a> {
 }
 
 impl<'a> Configuration<'a> {
-    /// That of an agent whose stored metadata is this; the metadata in `agent` shows the reported host name too.
-    pub fn of(agent: &'a AgentDetail, metadata: &'a str) -> Self {
+    /// That of an agent with what is stored of its metadata and of its revocation: `agent` shows the reported host name
+    /// among the metadata, and no time ahead of the clock.
+    pub fn of(agent: &'a AgentDetail, metadata: &'a str, revoked_at: Option<Timestamp>) -> Self {
         Self {
             label: &agent.label,
             platform: agent.platform,
             status: agent.status,
-            revoked_at: agent.revoked_at,
+            revoked_at,
             revoke_reason: agent.revoke_reason.as_deref(),
             tags: &agent.tags,
             metadata,

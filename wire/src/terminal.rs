@@ -17,10 +17,21 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     escape(text, |character| character == '\n', escaped_for_people)
 }
 
-/// The same of a text that a library has coloured, which keeps its escape characters: the library has escaped those
-/// that it was given.
+/// The same of a text that a library has coloured: escape sequences that set colours and weights (`ESC [ 1 ; 31 m`)
+/// stay.
 pub fn coloured_lines(text: &str) -> Cow<'_, str> {
-    escape(text, |character| matches!(character, '\n' | '\u{1b}'), escaped_for_people)
+    let mut parts = text.split('\u{1b}');
+    let mut safe = lines(parts.next().unwrap_or_default());
+    for part in parts {
+        let parameters = part
+            .strip_prefix('[')
+            .map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';'));
+        let is_colour = parameters.is_some_and(|rest| rest.starts_with('m'));
+        let safe = safe.to_mut();
+        safe.push_str(if is_colour { "\u{1b}" } else { r"\u{1b}" });
+        safe.push_str(&lines(part));
+    }
+    safe
 }
 
 /// A JSON text that means the same and has its control and directing characters as `\u001b`. In a valid one they occur
@@ -99,6 +110,10 @@ mod tests {
         assert_eq!(value(HOSTILE), escaped);
         assert_eq!(lines(HOSTILE), escaped.replace(r"\n", "\n"));
         assert_eq!(coloured_lines("\u{1b}[1m\u{9b}\n"), "\u{1b}[1m\\u{9b}\n");
+        assert_eq!(
+            coloured_lines("a\u{1b}[1;31mb\u{1b}[2Jc\u{1b}]0;d"),
+            "a\u{1b}[1;31mb\\u{1b}[2Jc\\u{1b}]0;d"
+        );
         for plain in ["", "plain", "größe 名前 שלום مرحبا 👩‍🚀 e\u{301} \u{a0}"] {
             assert!(matches!(value(plain), Cow::Borrowed(same) if same == plain));
         }

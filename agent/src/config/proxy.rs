@@ -41,8 +41,9 @@ pub enum ProxyChoice<'a> {
 
 impl Proxies {
     /// Takes each from its variable, in small letters before capitals as curl does; else from the file. A variable
-    /// that is empty counts as not set.
+    /// that is empty counts as not set, and so does a malformed one that `host` is not reached by.
     pub(super) fn resolve(
+        host: Option<&Url>,
         variable: impl Fn(&str) -> Option<String>,
         lines: &Lines,
     ) -> Result<Self, ConfigError> {
@@ -51,13 +52,17 @@ impl Proxies {
             let given = variable(&lower).or_else(|| variable(name));
             given.or_else(|| lines.get(&lower).or_else(|| lines.get(name)).map(str::to_owned))
         };
-        let proxy = |name| either(name).map(|text| ProxyUrl::parse(name, &text)).transpose();
-        Ok(Self {
-            https: proxy("HTTPS_PROXY")?,
-            http: proxy("HTTP_PROXY")?,
-            all: proxy("ALL_PROXY")?,
-            exceptions: either("NO_PROXY"),
-        })
+        let proxy =
+            |name, is_used: bool| match either(name).map(|text| ProxyUrl::parse(name, &text)).transpose() {
+                Err(_) if !is_used => Ok(None),
+                parsed => parsed,
+            };
+        let without_tls = host.is_some_and(|host| host.scheme() == "http");
+        let https = proxy("HTTPS_PROXY", !without_tls)?;
+        let http = proxy("HTTP_PROXY", without_tls)?;
+        let own = if without_tls { &http } else { &https };
+        let all = proxy("ALL_PROXY", own.is_none())?;
+        Ok(Self { https, http, all, exceptions: either("NO_PROXY") })
     }
 
     /// How `url` is reached. The agent's client and `diagnose` both follow this.
@@ -94,7 +99,25 @@ mod tests {
             let found = environment.iter().find(|(key, value)| *key == name && !value.is_empty());
             found.map(|(_, value)| (*value).to_owned())
         };
-        Proxies::resolve(variable, &lines).unwrap()
+        Proxies::resolve(None, variable, &lines).unwrap()
+    }
+
+    #[test]
+    fn malformed_proxy_stops_only_who_would_use_it() {
+        let bad = "quic://proxy.example";
+        for (host, file, is_error) in [
+            ("https://api.example", format!("HTTPS_PROXY={bad}"), true),
+            ("https://api.example", format!("HTTP_PROXY={bad}"), false),
+            ("https://api.example", format!("ALL_PROXY={bad}"), true),
+            ("https://api.example", format!("ALL_PROXY={bad}\nHTTPS_PROXY=http://proxy.example"), false),
+            ("http://api.example", format!("HTTPS_PROXY={bad}\nHTTP_PROXY=http://proxy.example"), false),
+            ("http://api.example", format!("HTTP_PROXY={bad}"), true),
+        ] {
+            let lines = Lines::parse(&file, "agent.conf".as_ref()).unwrap();
+            let host = Url::parse(host).unwrap();
+            let resolved = Proxies::resolve(Some(&host), |_| None, &lines);
+            assert_eq!(resolved.is_err(), is_error, "{host} {file}");
+        }
     }
 
     fn chosen(proxies: &Proxies, url: &str) -> String {

@@ -55,7 +55,11 @@ impl Store {
     /// Windows locks files only.
     #[cfg(windows)]
     fn lockable(&self) -> io::Result<File> {
-        File::options().create(true).append(true).open(self.folder.join(super::store::RUN_LOCK))
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(self.folder.join(super::store::RUN_LOCK))
     }
 }
 

@@ -184,10 +184,15 @@ impl Cycle {
     }
 
     /// How long the last accepted heartbeat still keeps this agent connected; none when it does not.
-    fn connected_for(&self) -> Option<Duration> {
+    fn kept_for(&self) -> Option<Duration> {
         let lasts = pace::connected_for(self.interval, &self.agent.timing);
         let left = lasts.saturating_sub(self.accepted_at?.elapsed());
-        (self.standing == Standing::Active && !left.is_zero()).then_some(left)
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// The same, as far as nothing has been heard since that ends it.
+    fn connected_for(&self) -> Option<Duration> {
+        self.kept_for().filter(|_| self.standing == Standing::Active)
     }
 
     /// An attempt succeeded, or was refused: failures are counted afresh.
@@ -213,7 +218,7 @@ impl Cycle {
     /// The beat came too soon after another one, an operator's `enroll` perhaps. The control plane says so
     /// only of a credential that is good, so nothing has failed: when to make the next one.
     pub(super) fn too_soon(&mut self, attempt: Span, retry: &Retry) -> Instant {
-        if self.connected_for().is_some() {
+        if self.kept_for().is_some() {
             tracing::debug!(why = retry.why, "a beat too soon after another");
         } else {
             // Unless it ends soon, the control plane believes that this agent has just sent one.

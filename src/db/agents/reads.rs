@@ -50,7 +50,7 @@ impl Agents<'_> {
         let row = sqlx::query!(
             r#"SELECT a.label, a.platform, a.version, a.status, a.tags, a.capabilities,
                       a.metadata AS "metadata: Json<Box<RawValue>>", a.hostname, a.instance_id,
-                      CASE WHEN a.revoked_at > now() THEN now() ELSE a.revoked_at END AS revoked_at, a.revoke_reason,
+                      a.revoked_at, a.revoke_reason,
                       past_time(l.last_seen_at) AS last_seen_at, l.draining, now() AS "now!"
                FROM agents a JOIN agent_liveness l ON l.agent_id = a.id
                WHERE a.workspace_id = $2 AND uuid_send(a.id) = uuid_send($1)"#,
@@ -76,10 +76,11 @@ impl Agents<'_> {
             hostname: row.hostname,
             instance_id: row.instance_id,
             draining: row.draining,
-            revoked_at: row.revoked_at.map(Timestamp::from),
+            revoked_at: row.revoked_at.map(|at| at.min(row.now).into()),
             revoke_reason: row.revoke_reason,
         };
-        let tag = Configuration::of(&detail, given.get()).entity_tag();
+        let revoked_at = row.revoked_at.map(Timestamp::from);
+        let tag = Configuration::of(&detail, given.get(), revoked_at).entity_tag();
         Ok((detail, tag))
     }
 

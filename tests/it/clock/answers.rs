@@ -1,5 +1,7 @@
 //! What answers say, and what is recorded once a minute at most.
 
+use std::time::Duration;
+
 use planasonix::domain::Scope;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -40,6 +42,13 @@ async fn no_answer_shows_a_time_that_is_ahead() {
             assert_past(&event["at"]);
         }
         assert_past(&acme.detail(agent.id).await["revoked_at"]);
+        let tag = async || {
+            let answer = acme.operator.get(&agent.path()).await;
+            answer.header("etag").unwrap().to_owned()
+        };
+        let before = tag().await;
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+        assert_eq!(tag().await, before, "nothing was changed");
         assert_past(&acme.revoke(agent.id).await.data(200)["revoked_at"]);
         let shown = admin.get(&format!("/api/user/api-keys/{key}")).await.data(200);
         assert_eq!(shown["last_used_at"], Value::Null);
