@@ -257,7 +257,7 @@ mod tests {
             (r"PLANASONIX_API_HOST=https://CORP\user:hunter2@x", "PLANASONIX_API_HOST"),
             ("PLANASONIX_API_HOST=https://x/user:hunter2@y", "PLANASONIX_API_HOST"),
             ("PLANASONIX_AGENT_ID=agt_1", "PLANASONIX_AGENT_ID"),
-            ("HTTP_PROXY=http://[", "HTTP_PROXY"),
+            ("PLANASONIX_API_HOST=http://x\nHTTP_PROXY=http://[", "HTTP_PROXY"),
         ] {
             let error = resolve(&Options::default(), line).unwrap_err().to_string();
             assert!(error.starts_with(name) && !error.contains("hunter2"), "{error}");
