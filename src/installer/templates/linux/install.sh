@@ -464,6 +464,7 @@ put_service() {
 # fit_unit: a host may be unable to give what the unit confines the agent with (no user namespaces, a container). What
 # it cannot give is left out, by a file of its own beside the unit; all else stays.
 fit_unit() {
+    trap 'end_trial; exit 1' HUP INT TERM
     # What a kernel or a container may lack. The rest of the unit needs no help of theirs.
     all=$(sed -n '/^AmbientCapabilities=/,/^\[Install\]/s/^\([A-Z][A-Za-z]*\)=.*/\1/p' \
         "$bundle/planasonix-agent.service" | sort -u |
@@ -486,6 +487,7 @@ end_trial() {
     systemctl reset-failed "${trial_unit##*/}" 2>/dev/null || true
     rm -f "$trial_unit"
     systemctl daemon-reload
+    trap - HUP INT TERM
 }
 
 # starts NAME…: whether systemd starts the agent's program as the unit says, but for these settings. The folder of
@@ -531,6 +533,7 @@ put_dropin() {
         say '[Service]'
         left_out "$missing"
     } >"$draft"
+    writable "${dropin%/*}"
     [ -d "${dropin%/*}" ] || folder "${dropin%/*}" 755 root
     put "$draft" "$dropin" 644
     rm -f "$draft"
