@@ -19,7 +19,7 @@ use crate::{
         Actor, Error, Result,
         agent::{NewAgent, ReenablePolicy, may_enable, may_get_enrollment_token},
         credential::{Agent, Enrollment, Hashed, Plain},
-        entity_tag::EntityTag,
+        revision::Revision,
     },
     entropy,
 };
@@ -39,7 +39,7 @@ pub struct Lives {
 impl Lives {
     /// Registers an agent: it is pending, and its enrollment token is shown once. Under the same `key` the
     /// same request makes no second agent: while that waits for its first enrollment, the answer holds a
-    /// fresh token, and afterwards none. The tag is that of the agent's configuration as it is now.
+    /// fresh token, and afterwards none. A repetition shows the agent as it is now.
     ///
     /// # Errors
     /// [`Error::AgentLimitReached`]; those of a key that was used otherwise or is in use; and those of the
@@ -50,7 +50,7 @@ impl Lives {
         actor: Actor,
         new: &NewAgent,
         key: Option<&str>,
-    ) -> Result<(RegisteredAgent, EntityTag)> {
+    ) -> Result<(RegisteredAgent, Revision)> {
         workspace
             .write("register", |mut rows| async move {
                 let Some(key) = key else { return self.register_new(&mut rows, actor, new).await };
@@ -59,9 +59,9 @@ impl Lives {
                 if let Some(agent) = rows.idempotency_keys(REGISTER).find(key, hash).await? {
                     return self.register_again(&mut rows, actor, agent).await;
                 }
-                let (registered, tag) = self.register_new(&mut rows, actor, new).await?;
+                let (registered, revision) = self.register_new(&mut rows, actor, new).await?;
                 rows.idempotency_keys(REGISTER).remember(key, hash, registered.id).await?;
-                Ok((registered, tag))
+                Ok((registered, revision))
             })
             .await
     }
@@ -71,12 +71,12 @@ impl Lives {
         rows: &mut Rows,
         actor: Actor,
         new: &NewAgent,
-    ) -> Result<(RegisteredAgent, EntityTag)> {
+    ) -> Result<(RegisteredAgent, Revision)> {
         rows.agents().check_limit().await?;
         let agent = rows.agents().insert(new).await?;
         let issued = self.issue(rows, agent).await?;
         rows.events().record(agent, EventType::Registered, actor, None).await?;
-        Ok((registered(agent, new, issued), new.entity_tag()))
+        Ok((registered(agent, new, issued), new.revision()))
     }
 
     async fn register_again(
@@ -84,29 +84,32 @@ impl Lives {
         rows: &mut Rows,
         actor: Actor,
         agent: AgentId,
-    ) -> Result<(RegisteredAgent, EntityTag)> {
+    ) -> Result<(RegisteredAgent, Revision)> {
         let locked = match rows.agents().lock(agent).await {
             Err(Error::AgentNotFound) => return Err(Error::IdempotencyConflict),
             locked => locked?,
         };
         // The agent may have been changed since.
-        let (now, tag) = rows.agents().get_tagged(agent).await?;
+        let (current, revision) = rows.agents().get_with_revision(agent).await?;
         let again = RegisteredAgent {
             id: agent,
-            label: now.label,
-            platform: now.platform,
-            status: now.status,
+            label: current.label,
+            platform: current.platform,
+            status: current.status,
             enrollment_token: None,
             token_expires_at: None,
-            created_at: now.created_at,
+            created_at: current.created_at,
         };
         if !locked.first_pending {
-            return Ok((again, tag));
+            return Ok((again, revision));
         }
         let (token, expires_at) = self.issue(rows, agent).await?;
         rows.events().record(agent, EventType::EnrollmentTokenIssued, actor, None).await?;
         let token = Some(token.reveal());
-        Ok((RegisteredAgent { enrollment_token: token, token_expires_at: Some(expires_at), ..again }, tag))
+        Ok((
+            RegisteredAgent { enrollment_token: token, token_expires_at: Some(expires_at), ..again },
+            revision,
+        ))
     }
 
     /// Gives a pending agent a fresh enrollment token; the earlier one dies.

@@ -62,8 +62,8 @@ pub struct AgentFile {
     /// The agent that this host is; `null` before its enrollment.
     pub agent_id: Option<AgentId>,
     /// `starting`, `not_enrolled`, `active`, `unreachable` (the control plane is), `throttled` (it refuses heartbeats as
-    /// too frequent, and none keeps the agent connected), `stopped` (the control plane barred the agent),
-    /// `needs_enrollment`, or `down` (the agent was stopped on this host).
+    /// too frequent, and none keeps the agent connected), `stopped` (an operator revoked the agent), `needs_enrollment`,
+    /// or `down` (the agent was stopped on this host).
     pub status: String,
     /// Whether new work may be taken.
     pub accepts_work: bool,

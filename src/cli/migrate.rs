@@ -14,8 +14,8 @@ use crate::{
 /// Brings the schema up to this program's. A newer one that serves this program is left as it is.
 ///
 /// # Errors
-/// The database is away, a migration failed, the schema excludes this program, or the process was asked to stop: whoever started it must not take
-/// the schema for migrated.
+/// The database is away, a migration failed, the schema excludes this program, or the process was asked to stop: its
+/// caller must not take the schema for migrated.
 pub async fn run(database: &Database) -> Result<(), Failure> {
     // First, so that it ends the process also as process 1, whose signals have no default action.
     let stop = stop_signal()?;

@@ -67,7 +67,8 @@ impl ApiKeys<'_> {
         // in this order.
         let rows = sqlx::query_as!(
             KeyRow,
-            r#"SELECT id, name, scopes, past_time(last_used_at) AS last_used_at, expires_at, now() AS "now!" FROM api_keys
+            r#"SELECT id, name, scopes, past_time(last_used_at) AS last_used_at, expires_at, now() AS "now!"
+             FROM api_keys
              WHERE workspace_id = $1 AND uuid_send(id) > uuid_send($2) AND revoked_at IS NULL
              ORDER BY uuid_send(id) LIMIT $3"#,
             self.workspace.uuid(),
@@ -86,7 +87,8 @@ impl ApiKeys<'_> {
     pub async fn get(&mut self, id: ApiKeyId) -> Result<Shown> {
         let row = sqlx::query_as!(
             KeyRow,
-            r#"SELECT id, name, scopes, past_time(last_used_at) AS last_used_at, expires_at, now() AS "now!" FROM api_keys
+            r#"SELECT id, name, scopes, past_time(last_used_at) AS last_used_at, expires_at, now() AS "now!"
+             FROM api_keys
              WHERE workspace_id = $1 AND uuid_send(id) = uuid_send($2) AND revoked_at IS NULL"#,
             self.workspace.uuid(),
             id.uuid(),

@@ -131,8 +131,8 @@ impl Credentials<'_> {
                     next_credential = NULL, next_credential_issued_at = NULL, next_credential_expires_at = NULL,
                     last_seen_at = NULL, connected_since = NULL, remote_ip = NULL, cpu_percent = NULL,
                     memory_percent = NULL, disk_free_gb = NULL, active_jobs = NULL, queue_depth = NULL,
-                    clock_skew_ms = NULL, instance_id = NULL, run_hash = NULL, conflict_at = NULL, conflict_noted_at = NULL,
-                    slow_hash = NULL, slow_at = NULL, complaining = false
+                    clock_skew_ms = NULL, instance_id = NULL, run_hash = NULL, conflict_at = NULL,
+                    conflict_noted_at = NULL, slow_hash = NULL, slow_at = NULL, complaining = false
                 FROM issued WHERE l.agent_id = $2
                 RETURNING l.credential_expires_at, l.draining
              )

@@ -51,8 +51,8 @@ async fn run(connection: &mut PgConnection) -> Result<i64> {
         .execute(&mut *connection)
         .await?;
     notice_lost_client(connection).await?;
-    if let Some(newer) = newer_schema(connection).await? {
-        return Ok(newer);
+    if let Some(version) = complete_schema(connection).await? {
+        return Ok(version);
     }
     wait_for_turn(connection).await?;
     connection.ensure_migrations_table(TABLE).await.map_err(failed)?;
@@ -60,8 +60,8 @@ async fn run(connection: &mut PgConnection) -> Result<i64> {
         return Err(failed(MigrateError::Dirty(version)));
     }
     let applied = connection.list_applied_migrations(TABLE).await.map_err(failed)?;
-    let newest = applied.iter().map(|migration| migration.version).max().unwrap_or_default();
-    let (pending, needed) = (pending(&applied).map_err(failed)?, needed_version());
+    let (newest, needed) = (newest(&applied), needed_version());
+    let pending = pending(&applied).map_err(failed)?;
     if newest > needed
         && let Some(missing) = pending.first()
     {
@@ -81,9 +81,9 @@ async fn run(connection: &mut PgConnection) -> Result<i64> {
     Ok(newest.max(needed))
 }
 
-/// The version of a schema that is newer than this program and lacks none of its migrations. Asked before the lock is
-/// waited for: a newer program may hold it, building an index for an hour.
-async fn newer_schema(connection: &mut PgConnection) -> Result<Option<i64>> {
+/// The version of a schema that lacks none of this program's migrations. Read before the lock is waited for: a newer
+/// program may hold it for an hour, building an index.
+async fn complete_schema(connection: &mut PgConnection) -> Result<Option<i64>> {
     let is_there = sqlx::query_scalar!(r#"SELECT to_regclass($1) IS NOT NULL AS "is_there!""#, TABLE)
         .fetch_one(&mut *connection)
         .await?;
@@ -93,17 +93,23 @@ async fn newer_schema(connection: &mut PgConnection) -> Result<Option<i64>> {
     let (applied, needed) =
         (connection.list_applied_migrations(TABLE).await.map_err(failed)?, needed_version());
     let unfinished = connection.dirty_version(TABLE).await.map_err(failed)?;
-    let newest = applied.iter().map(|migration| migration.version).max().unwrap_or_default();
     let is_finished = unfinished.is_none_or(|version| version > needed);
-    let is_newer = newest > needed && is_finished && pending(&applied).map_err(failed)?.is_empty();
-    if is_newer {
+    if !is_finished || !pending(&applied).map_err(failed)?.is_empty() {
+        return Ok(None);
+    }
+    let newest = newest(&applied);
+    if newest > needed {
         tracing::info!(
             schema = newest,
             program = needed,
             "the schema is newer than this program; nothing to migrate"
         );
     }
-    Ok(is_newer.then_some(newest))
+    Ok(Some(newest))
+}
+
+fn newest(applied: &[AppliedMigration]) -> i64 {
+    applied.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 /// The version of the schema that this program needs.

@@ -5,7 +5,6 @@ pub mod agent;
 pub mod api_key;
 pub mod canonical_json;
 pub mod credential;
-pub mod entity_tag;
 pub mod error;
 pub mod health;
 pub mod idempotency;
@@ -13,6 +12,7 @@ pub mod invalid;
 pub mod metadata;
 pub mod page;
 pub mod presence;
+pub mod revision;
 
 pub use access::{Actor, Scope};
 pub use error::{Error, Result};

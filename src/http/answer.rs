@@ -8,10 +8,11 @@ use planasonix_wire::envelope::{Data, Meta, Page, PageMeta};
 use serde::Serialize;
 
 use super::{
+    conditional::entity_tag,
     cursor::{self, Fingerprint},
     error::Problem,
 };
-use crate::domain::{Error, entity_tag::EntityTag, page::PageSize};
+use crate::domain::{Error, page::PageSize, revision::Revision};
 
 /// Spare capacity below this is not worth a copy.
 const SPARE_BYTES: usize = 4 * 1024;
@@ -24,13 +25,13 @@ pub struct Answer<T> {
     body: T,
     location: Option<String>,
     secret: bool,
-    tag: Option<EntityTag>,
+    revision: Option<Revision>,
 }
 
 impl<T> Answer<Data<T>> {
     /// One resource.
     pub fn ok(data: T) -> Self {
-        Self { status: StatusCode::OK, body: Data { data }, location: None, secret: false, tag: None }
+        Self { status: StatusCode::OK, body: Data { data }, location: None, secret: false, revision: None }
     }
 
     /// One resource that was just made, and where it is from now on.
@@ -55,7 +56,7 @@ impl<T> Answer<Page<T>> {
         let cursor = last.map(|row| cursor::encode(id(row), fingerprint)).transpose()?;
         let meta = Meta { page: PageMeta { limit: Some(size.get()), cursor } };
         let body = Page { data: rows, meta };
-        Ok(Self { status: StatusCode::OK, body, location: None, secret: false, tag: None })
+        Ok(Self { status: StatusCode::OK, body, location: None, secret: false, revision: None })
     }
 }
 
@@ -66,24 +67,24 @@ impl<T> Answer<T> {
         Self { secret: true, ..self }
     }
 
-    /// Gives the entity tag of the agent that the answer shows.
+    /// Sets the `ETag` of the agent that the answer shows.
     #[must_use]
-    pub fn with_tag(self, tag: EntityTag) -> Self {
-        Self { tag: Some(tag), ..self }
+    pub fn with_revision(self, revision: Revision) -> Self {
+        Self { revision: Some(revision), ..self }
     }
 }
 
-/// The answer to a caller who has the agent of this tag.
-pub fn not_modified(tag: &EntityTag) -> Response {
+/// 304, for a caller who has this revision.
+pub fn not_modified(revision: &Revision) -> Response {
     let mut response = StatusCode::NOT_MODIFIED.into_response();
-    set_tag(response.headers_mut(), tag);
+    set_tag(response.headers_mut(), revision);
     response
 }
 
 /// The tag says nothing of what agents report, such as `last_seen_at`: a cache that revalidated by it would go on
 /// showing old times, so none may keep the answer.
-fn set_tag(headers: &mut HeaderMap, tag: &EntityTag) {
-    if let Ok(tag) = HeaderValue::try_from(tag.as_str()) {
+fn set_tag(headers: &mut HeaderMap, revision: &Revision) {
+    if let Ok(tag) = HeaderValue::try_from(entity_tag(revision)) {
         headers.insert(header::ETAG, tag);
         headers.insert(header::CACHE_CONTROL, NO_STORE);
     }
@@ -105,8 +106,8 @@ impl<T: Serialize> IntoResponse for Answer<T> {
         if self.secret {
             headers.insert(header::CACHE_CONTROL, NO_STORE);
         }
-        if let Some(tag) = &self.tag {
-            set_tag(headers, tag);
+        if let Some(revision) = &self.revision {
+            set_tag(headers, revision);
         }
         if let Some(location) = self.location.and_then(|path| HeaderValue::try_from(path).ok()) {
             headers.insert(header::LOCATION, location);

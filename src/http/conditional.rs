@@ -17,7 +17,7 @@ use planasonix_wire::AgentId;
 use super::error::Problem;
 use crate::{
     db::workspace::Rows,
-    domain::{Error, Result, entity_tag::EntityTag},
+    domain::{Error, Result, revision::Revision},
 };
 
 const IF_MATCH: &str = "If-Match";
@@ -85,6 +85,11 @@ impl Tags {
     }
 }
 
+/// The strong entity tag of a revision, with its quotes.
+pub(super) fn entity_tag(revision: &Revision) -> String {
+    format!("\"{}\"", revision.as_str())
+}
+
 fn separates(character: char) -> bool {
     matches!(character, ',' | ' ' | '\t')
 }
@@ -127,11 +132,11 @@ impl Preconditions {
         if self.required.is_none() && self.excluded.is_none() && !self.unmodified_since {
             return Ok(());
         }
-        let (_, current) = rows.agents().get_tagged(agent).await?;
+        let (_, current) = rows.agents().get_with_revision(agent).await?;
         self.check_change(&current)
     }
 
-    fn check_change(&self, current: &EntityTag) -> Result<()> {
+    fn check_change(&self, current: &Revision) -> Result<()> {
         self.check_if_match(current)?;
         // `If-Match` replaces it, by the standard.
         if self.required.is_none() && self.unmodified_since {
@@ -139,7 +144,7 @@ impl Preconditions {
         }
         match &self.excluded {
             Some(Tags::Malformed) => Err(Error::PreconditionUnsupported { header: IF_NONE_MATCH }),
-            Some(tags) if tags.hold_weakly(current.as_str()) => {
+            Some(tags) if tags.hold_weakly(&entity_tag(current)) => {
                 Err(Error::PreconditionFailed { header: IF_NONE_MATCH })
             }
             _ => Ok(()),
@@ -150,15 +155,15 @@ impl Preconditions {
     ///
     /// # Errors
     /// [`Error::PreconditionFailed`].
-    pub fn check_read(&self, current: &EntityTag) -> Result<Selected> {
+    pub fn check_read(&self, current: &Revision) -> Result<Selected> {
         self.check_if_match(current)?;
-        let known = self.excluded.as_ref().is_some_and(|tags| tags.hold_weakly(current.as_str()));
+        let known = self.excluded.as_ref().is_some_and(|tags| tags.hold_weakly(&entity_tag(current)));
         Ok(if known { Selected::Unchanged } else { Selected::Whole })
     }
 
-    fn check_if_match(&self, current: &EntityTag) -> Result<()> {
+    fn check_if_match(&self, current: &Revision) -> Result<()> {
         match &self.required {
-            Some(tags) if !tags.hold_strongly(current.as_str()) => {
+            Some(tags) if !tags.hold_strongly(&entity_tag(current)) => {
                 Err(Error::PreconditionFailed { header: IF_MATCH })
             }
             _ => Ok(()),

@@ -36,9 +36,10 @@ use super::error::UNSUPPORTED_CONTENT_ENCODING;
             what is left is told in headers. Each server counts for itself, so several of them behind one address \
             let more through.\n\nA body goes without `Content-Encoding`; under any, 415 names \
             the one that is understood. On routes that take parameters, a query that is not UTF-8 once decoded, or \
-            has a malformed escape, is 400 and names the parameter.\n\nAn agent's `ETag` makes requests about it conditional. A condition (`If-Match`, \
-            `If-None-Match`, `If-Unmodified-Since`) on a request that changes something is never ignored: where it \
-            cannot be evaluated, as on every POST, the answer is 412 and nothing changes.\n\nA malformed or ambiguous HTTP request is refused in the same envelope before it \
+            has a malformed escape, is 400 and names the parameter.\n\nAn agent's `ETag` makes requests about it \
+            conditional. A condition (`If-Match`, `If-None-Match`, `If-Unmodified-Since`) on a request that changes \
+            something is never ignored: where it cannot be evaluated, as on every POST, the answer is 412 and \
+            nothing changes.\n\nA malformed or ambiguous HTTP request is refused in the same envelope before it \
             reaches a route, and the connection closes: 400 `invalid_request`, 414 `uri_too_long` (a request line of \
             more than 16 KiB), 431 `headers_too_large` (more than 100 headers, or more than 32 KiB of them).",
         contact(name = "Planasonix"),

@@ -86,7 +86,7 @@ impl Built {
         let host = config.api_host()?;
         let builder = Client::builder()
             .user_agent(USER_AGENT)
-            // A redirect would carry the credential to somebody else.
+            // A redirect would send the credential to another host.
             .redirect(redirect::Policy::none())
             .connect_timeout(timing.connect)
             .timeout(timing.request);

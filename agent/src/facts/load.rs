@@ -17,7 +17,7 @@ const BYTES_PER_GIGABYTE: f64 = 1e9;
 const MOST_DISK_GIGABYTES: f64 = 1e9;
 /// The control plane takes less for too little, whatever the size of the volume.
 const LITTLE_DISK_BYTES: u64 = 1_000_000_000;
-/// A small volume of which at least one part in so many is free has enough room.
+/// A volume with less than `LITTLE_DISK_BYTES` free has enough room if this part of it is free: a tenth.
 const SMALL_VOLUME_PARTS: u64 = 10;
 
 /// The host's load. What cannot be told, or is beyond the API's bounds, is `None`.

@@ -50,7 +50,7 @@ pub enum RunError {
     /// It runs already.
     #[error(transparent)]
     AlreadyRunning(#[from] AlreadyRunning),
-    /// The system lets nobody wait for a signal.
+    /// No handler of signals can be installed.
     #[error("signals cannot be waited for: {0}")]
     Signals(#[from] io::Error),
 }

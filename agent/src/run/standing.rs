@@ -13,7 +13,7 @@ pub(super) enum Standing {
     Unreachable,
     /// Heartbeats are refused as too frequent, and none that was accepted keeps the agent connected.
     Throttled,
-    /// Barred: it asks again seldom.
+    /// Revoked: it asks again every 8 to 15 minutes.
     Stopped,
     /// Its credential is dead, and there is no token: it asks again seldom.
     NeedsEnrollment,
@@ -36,7 +36,7 @@ impl Standing {
         }
     }
 
-    /// Whether the agent keeps quiet until somebody does something.
+    /// Whether the agent sends almost nothing until an operator acts.
     pub(super) const fn is_quiet(self) -> bool {
         matches!(self, Self::NotEnrolled | Self::Stopped | Self::NeedsEnrollment)
     }

@@ -14,9 +14,9 @@ use super::{Agents, stored};
 use crate::domain::{
     Error, Result,
     agent::Status,
-    entity_tag::{Configuration, EntityTag},
     health::Figures,
     metadata::Metadata,
+    revision::{Configuration, Revision},
 };
 
 /// What an agent's health is judged from.
@@ -39,14 +39,14 @@ impl Agents<'_> {
     /// # Errors
     /// [`Error::AgentNotFound`], and those of the database.
     pub async fn get(&mut self, agent: AgentId) -> Result<AgentDetail> {
-        Ok(self.get_tagged(agent).await?.0)
+        Ok(self.get_with_revision(agent).await?.0)
     }
 
-    /// One agent in full, with the entity tag of its configuration. While the agent is locked, the tag stays its own.
+    /// One agent in full, with its revision. While the agent is locked, no other transaction changes it.
     ///
     /// # Errors
     /// [`Error::AgentNotFound`], and those of the database.
-    pub async fn get_tagged(&mut self, agent: AgentId) -> Result<(AgentDetail, EntityTag)> {
+    pub async fn get_with_revision(&mut self, agent: AgentId) -> Result<(AgentDetail, Revision)> {
         let row = sqlx::query!(
             r#"SELECT a.label, a.platform, a.version, a.status, a.tags, a.capabilities,
                       a.metadata AS "metadata: Json<Box<RawValue>>", a.hostname, a.instance_id,
@@ -80,8 +80,8 @@ impl Agents<'_> {
             revoke_reason: row.revoke_reason,
         };
         let revoked_at = row.revoked_at.map(Timestamp::from);
-        let tag = Configuration::of(&detail, given.get(), revoked_at).entity_tag();
-        Ok((detail, tag))
+        let revision = Configuration::of(&detail, given.get(), revoked_at).revision();
+        Ok((detail, revision))
     }
 
     /// What an agent's health is judged from.

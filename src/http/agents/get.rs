@@ -33,12 +33,12 @@ use crate::http::{
 )]
 pub async fn get(reader: Reader, path: AgentPath, conditions: Preconditions) -> Result<Response, Problem> {
     let id = path.id()?;
-    let (agent, tag) = reader
+    let (agent, revision) = reader
         .workspace
-        .read("get_agent", |mut rows| async move { rows.agents().get_tagged(id).await })
+        .read("get_agent", |mut rows| async move { rows.agents().get_with_revision(id).await })
         .await?;
-    Ok(match conditions.check_read(&tag)? {
-        Selected::Unchanged => not_modified(&tag),
-        Selected::Whole => Answer::ok(agent).with_tag(tag).into_response(),
+    Ok(match conditions.check_read(&revision)? {
+        Selected::Unchanged => not_modified(&revision),
+        Selected::Whole => Answer::ok(agent).with_revision(revision).into_response(),
     })
 }

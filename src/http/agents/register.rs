@@ -39,7 +39,7 @@ pub async fn register(
     JsonBody(body): JsonBody<RegisterAgent>,
 ) -> Result<Answer<Data<RegisteredAgent>>, Problem> {
     let (key, new) = Invalid::both(key.get(), NewAgent::try_from(body))?;
-    let (registered, tag) = app.lives.register(&writer.workspace, writer.actor, &new, key).await?;
+    let (registered, revision) = app.lives.register(&writer.workspace, writer.actor, &new, key).await?;
     let location = format!("/api/agents/{}", registered.id);
-    Ok(Answer::created(registered, location).with_secret().with_tag(tag))
+    Ok(Answer::created(registered, location).with_secret().with_revision(revision))
 }

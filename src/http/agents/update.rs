@@ -41,15 +41,15 @@ pub async fn update(
 ) -> Result<Answer<Data<AgentDetail>>, Problem> {
     let change = &AgentChange::try_from(body)?;
     let (id, conditions) = (path.id()?, &conditions);
-    let (agent, tag) = writer
+    let (agent, revision) = writer
         .workspace
         .write("update_agent", |mut rows| async move {
             rows.agents().lock(id).await?;
             conditions.check_locked(&mut rows, id).await?;
             rows.agents().update(id, change).await?;
             rows.events().record(id, EventType::Updated, writer.actor, None).await?;
-            rows.agents().get_tagged(id).await
+            rows.agents().get_with_revision(id).await
         })
         .await?;
-    Ok(Answer::ok(agent).with_tag(tag))
+    Ok(Answer::ok(agent).with_revision(revision))
 }

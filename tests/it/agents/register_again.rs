@@ -47,6 +47,21 @@ async fn the_same_key_and_body_give_the_same_agent_and_a_fresh_token() {
 }
 
 #[tokio::test]
+async fn repetition_shows_the_agent_as_it_was_changed_with_its_etag() {
+    let app = App::start().await;
+    let acme = app.workspace("acme").await;
+    let id = register(&acme, "k", "a").await.data(201)["id"].as_str().unwrap().to_owned();
+    let path = format!("/api/agents/{id}");
+    acme.operator.patch(&path, &json!({"label": "b"})).await.data(200);
+    let tag = acme.operator.get(&path).await.header("etag").unwrap().to_owned();
+    let again = register(&acme, "k", "a").await;
+    assert_eq!(again.header("etag"), Some(tag.as_str()));
+    let again = again.data(201);
+    assert_eq!(again["label"], "b");
+    assert!(again["enrollment_token"].is_string());
+}
+
+#[tokio::test]
 async fn once_enrolled_or_revoked_the_agent_is_told_without_a_token() {
     let app = App::start().await;
     let acme = app.workspace("acme").await;

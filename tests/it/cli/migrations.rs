@@ -1,13 +1,24 @@
 //! `planasonix migrate`, and which schemas `serve` runs on.
 
+use sqlx::PgConnection;
+
 use super::{on, serve};
 use crate::support::{ask::eventually, database::Database, program::Program};
+
+/// Holds the lock of a program that migrates, which may take an hour, until the connection is dropped.
+async fn hold_migrations(database: &Database) -> PgConnection {
+    let mut connection = database.connect().await;
+    let lock = "SELECT pg_advisory_lock(hashtextextended('planasonix migrate', 0))";
+    sqlx::raw_sql(lock).execute(&mut connection).await.unwrap();
+    connection
+}
 
 #[tokio::test]
 async fn migrating_again_changes_nothing() {
     let database = Database::empty().await;
     let first = on(&database, &["migrate"]).run().answer();
     let schema = database.dump();
+    let _migrating = hold_migrations(&database).await;
     let again = on(&database, &["migrate"]).run().answer();
     assert_eq!(first, again);
     assert!(first.starts_with("the schema is at version "), "{first}");
@@ -60,10 +71,7 @@ async fn newer_schema_that_serves_the_program_is_left_as_it_is() {
     let database = Database::create().await;
     database.migrate_beyond_us([0, 1, 0]).await;
     let (schema, dev) = (database.dump(), tempfile::tempdir().unwrap());
-    // As the newer program does, also while it builds an index for an hour.
-    let mut newer = database.connect().await;
-    let lock = "SELECT pg_advisory_lock(hashtextextended('planasonix migrate', 0))";
-    sqlx::raw_sql(lock).execute(&mut newer).await.unwrap();
+    let _migrating = hold_migrations(&database).await;
     let migrated = on(&database, &["migrate"]).run();
     assert!(migrated.status.success(), "{migrated:?}");
     assert!(migrated.stdout.contains(", newer than this program's "), "{}", migrated.stdout);

@@ -526,6 +526,7 @@ put_dropin() {
         [ ! -f "$dropin" ] || { rm -f "$dropin"; changed=yes; }
         return 0
     fi
+    writable "${dropin%/*}"
     draft=$(mktemp)
     {
         say '# Written by install.sh: this host cannot confine the agent with these. It tries them again when it is run'
@@ -533,7 +534,6 @@ put_dropin() {
         say '[Service]'
         left_out "$missing"
     } >"$draft"
-    writable "${dropin%/*}"
     [ -d "${dropin%/*}" ] || folder "${dropin%/*}" 755 root
     put "$draft" "$dropin" 644
     rm -f "$draft"

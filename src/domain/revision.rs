@@ -1,4 +1,4 @@
-//! Entity tags of agents, by which requests make conditions (RFC 9110, sections 8.8.3 and 13).
+//! Revisions of an agent's configuration: equal while operators have changed nothing.
 
 use planasonix_wire::{agent::AgentDetail, json::Timestamp};
 use serde::Serialize;
@@ -6,11 +6,11 @@ use sha2::{Digest, Sha256};
 
 use super::agent::{NewAgent, Platform, Status};
 
-/// Bytes of the digest that a tag holds: two configurations of one agent never share one by chance.
-const TAG_BYTES: usize = 16;
+/// Bytes of the digest in a revision: two configurations of one agent do not share one by chance.
+const REVISION_BYTES: usize = 16;
 
 /// What operators see and change of an agent. What agents report (their version, host name, health) is no part of it,
-/// so a tag holds while heartbeats come in.
+/// so heartbeats do not change a revision.
 #[derive(Debug, Serialize)]
 pub struct Configuration<'a> {
     /// Its label.
@@ -47,19 +47,18 @@ impl<'a> Configuration<'a> {
         }
     }
 
-    /// The strong entity tag of this configuration.
-    pub fn entity_tag(&self) -> EntityTag {
+    /// A digest of its fields.
+    pub fn revision(&self) -> Revision {
         // Texts and flags always serialise.
         let digest = Sha256::digest(serde_json::to_vec(self).unwrap_or_default());
-        let bytes = digest.iter().take(TAG_BYTES);
-        let hex = bytes.fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-        EntityTag(format!("\"{hex}\""))
+        let bytes = digest.iter().take(REVISION_BYTES);
+        Revision(bytes.fold(String::new(), |text, byte| format!("{text}{byte:02x}")))
     }
 }
 
 impl NewAgent {
-    /// The entity tag of the agent that this registration makes.
-    pub fn entity_tag(&self) -> EntityTag {
+    /// The revision of the agent that this registration makes.
+    pub fn revision(&self) -> Revision {
         Configuration {
             label: &self.label,
             platform: self.platform,
@@ -70,16 +69,16 @@ impl NewAgent {
             metadata: self.metadata.as_ref().map_or("{}", |metadata| metadata.raw().get()),
             draining: false,
         }
-        .entity_tag()
+        .revision()
     }
 }
 
-/// A strong entity tag, with its quotes.
+/// 32 hexadecimal digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EntityTag(String);
+pub struct Revision(String);
 
-impl EntityTag {
-    /// The tag as a header has it.
+impl Revision {
+    /// The digits.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -90,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_part_of_a_configuration_changes_its_tag() {
+    fn each_part_of_a_configuration_changes_its_revision() {
         let configuration = || Configuration {
             label: "a",
             platform: Platform::Linux,
@@ -116,9 +115,11 @@ mod tests {
             Configuration { metadata: "{ }", ..configuration() },
             Configuration { draining: true, ..configuration() },
         ];
-        let tags: std::collections::HashSet<_> = all.iter().map(|one| one.entity_tag().0).collect();
-        assert_eq!(tags.len(), all.len());
-        assert_eq!(configuration().entity_tag(), configuration().entity_tag());
-        assert!(tags.iter().all(|tag| tag.len() == 34 && tag.starts_with('"') && tag.ends_with('"')));
+        let revisions: std::collections::HashSet<_> = all.iter().map(|one| one.revision().0).collect();
+        assert_eq!(revisions.len(), all.len());
+        assert_eq!(configuration().revision(), configuration().revision());
+        let hex =
+            |revision: &String| revision.len() == 32 && revision.bytes().all(|byte| byte.is_ascii_hexdigit());
+        assert!(revisions.iter().all(hex));
     }
 }
